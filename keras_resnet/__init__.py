@@ -1,0 +1,34 @@
+"""The ResNet model zoo for Keras 3 on TensorFlow."""
+
+from importlib import import_module as _import_module
+
+from keras_resnet.variants import VARIANTS, Variant
+
+__version__ = "0.1.0"
+
+# Where each public name lives. They are imported at first use, so that `keras-resnet list`
+# answers without TensorFlow and `import keras_resnet` costs nothing.
+_HOMES = {
+    "resnet": ["build_resnet", "build_variant"],
+    "builders": ["build_model", "list_models", *(f"build_{name}" for name in VARIANTS)],
+    "blocks": ["identity_block", "projection_block"],
+    "summary": ["features", "shape_table"],
+    "kernels": ["accelerate"],
+    "weights": ["load_weights"],
+    "data": ["make_dataset", "check_data", "DataError"],
+    "training": ["Recipe", "train"],
+    "inference": ["evaluate", "predict"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["VARIANTS", "Variant", *_HOME_OF]
+
+
+def __getattr__(name):
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(_import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__():
+    return sorted([*globals(), *_HOME_OF])
