@@ -15,9 +15,14 @@ _HOMES = {
     "summary": ["features", "shape_table"],
     "kernels": ["accelerate"],
     "weights": ["load_weights"],
-    "data": ["make_dataset", "check_data", "DataError"],
-    "training": ["Recipe", "train"],
-    "inference": ["evaluate", "predict"],
+    "data.pipeline": ["make_dataset"],
+    "data.check": ["check_data"],
+    "data.errors": ["DataError"],
+    "training.recipes": ["RECIPES", "Recipe"],
+    "training.fit": ["train"],
+    "inference.artifacts": ["open_model"],
+    "inference.evaluate": ["evaluate"],
+    "inference.predict": ["predict"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,0 +1,72 @@
+"""Checks of images and labels that come as numpy arrays."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+
+import numpy as np
+
+from keras_resnet.data.errors import DataError
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+
+def read_npz(path: str):
+    """``((x_train, y_train), (x_test, y_test))`` of an ``.npz`` file; nothing is unpickled."""
+    if not os.path.isfile(path):
+        raise DataError(f"{path}: there is no such file.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if missing := [key for key in KEYS if key not in archive]:
+                raise DataError(
+                    f"{path}: lacks {', '.join(missing)}; it has {', '.join(archive) or 'nothing'}."
+                )
+            x_train, y_train, x_test, y_test = (archive[key] for key in KEYS)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: not a readable .npz of plain arrays: {error}") from error
+    return (x_train, y_train), (x_test, y_test)
+
+
+def check_arrays(images: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> None:
+    """Raise `DataError` unless images are uint8 NHWC and labels are classes of as many images."""
+    if images.dtype == object or labels.dtype == object:
+        raise DataError("arrays of Python objects are not read; give images as uint8 and labels as integers.")
+    if images.ndim != 4:
+        raise DataError(f"images have shape {images.shape}; expected (images, height, width, channels).")
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"images are {images.dtype}{_range(images)}; expected uint8 pixels of 0 to 255, "
+            "such as (images * 255).round().astype('uint8') for values of 0 to 1."
+        )
+    if images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
+        raise DataError(
+            f"images of shape {images.shape} look channels first; use images.transpose(0, 2, 3, 1)."
+        )
+    if 0 in images.shape:
+        raise DataError(f"the dataset is empty: images have shape {images.shape}.")
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"labels have shape {labels.shape} and dtype {labels.dtype}; expected one integer an image"
+            + ("; use labels.argmax(axis=1) on one-hot labels." if labels.ndim == 2 else ".")
+        )
+    if len(labels) != len(images):
+        raise DataError(f"{len(images)} images, but {len(labels)} labels.")
+    top = np.inf if num_classes is None else num_classes
+    if len(wrong := np.flatnonzero((labels < 0) | (labels >= top))):
+        limit = "" if num_classes is None else f" and below the {num_classes} classes"
+        raise DataError(
+            f"label {labels[wrong[0]]} of image {wrong[0]} is wrong: labels are at least 0{limit}."
+        )
+
+
+def _range(images):
+    if not images.size or not np.issubdtype(images.dtype, np.floating):
+        return ""
+    if not np.isfinite(images).all():
+        return (
+            f" with NaN or infinite pixels (image {np.flatnonzero(~np.isfinite(images).all((1, 2, 3)))[0]})"
+        )
+    return f" from {images.min():.3g} to {images.max():.3g}"

@@ -1,0 +1,94 @@
+"""Datasets of tensorflow-datasets, by name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from keras_resnet.data import sources
+from keras_resnet.data.errors import DataError
+
+
+def open_tfds(name: str, split: str, data_dir, download: bool) -> sources.Source:
+    """One split of an image classification dataset, prepared if it is not yet.
+
+    The split "held_out" is the dataset's validation or test split, or the last fifth of
+    "train" where it has neither; "train" is then the rest. Images of one size are decoded
+    into memory; others are read in a stream.
+    """
+    builder = _builder(name, data_dir, download)
+    key = _split(builder.info, name, split)
+    classes, shape = _features(builder.info, name)
+    size = builder.info.splits[key].num_examples
+    if size == 0:
+        raise DataError(f"split {split!r} of {name} is empty.")
+    if None not in shape and size * np.prod(shape) <= sources.MEMORY_BUDGET:
+        return sources.array_source(*_in_memory(builder, key, size, shape), classes)
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    records = builder.as_dataset(split=key, decoders=decoders, shuffle_files=False)
+
+    def lookup(record):
+        return sources.encoded_image(record["image"], f"a record of {name}/{key}"), record["label"]
+
+    return sources.Source(size, classes, (None, None, 3), lookup, records)
+
+
+def _builder(name, data_dir, download):
+    data_dir = None if data_dir is None else os.fspath(data_dir)
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    except tfds.core.DatasetNotFoundError as error:
+        near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=3)
+        hint = (
+            f"did you mean {', '.join(near)}?" if near else "see https://www.tensorflow.org/datasets/catalog."
+        )
+        raise DataError(f"{name!r} is no folder and no dataset of tensorflow-datasets; {hint}") from error
+    if not builder.info.splits and not download:
+        raise DataError(
+            f"{name} is not prepared in {builder.data_dir}; allow the download, or give data_dir."
+        )
+    if not builder.info.splits:
+        try:
+            builder.download_and_prepare()
+        except (OSError, AssertionError, tfds.download.DownloadError, tf.errors.OpError) as error:
+            raise DataError(f"{name} could not be prepared in {builder.data_dir}: {error}") from error
+    return builder
+
+
+def _split(info, name, split):
+    held_out = next((key for key in ("validation", "test") if key in info.splits), None)
+    if split == "held_out":
+        return held_out or "train[80%:]"
+    if split == "train" and held_out is None:
+        return "train[:80%]"
+    if split.partition("[")[0] not in info.splits:
+        raise DataError(f"{name} has no split {split!r}; it has {', '.join(info.splits)} and held_out.")
+    return split
+
+
+def _features(info, name):
+    image, label = (dict(info.features.items()).get(key) for key in ("image", "label"))
+    if not (isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)):
+        raise DataError(
+            f"{name} is not for image classification: its features are {', '.join(info.features)}."
+        )
+    if image.dtype != np.uint8:
+        raise DataError(f"the images of {name} are {image.np_dtype}; uint8 is supported.")
+    return tuple(label.names), image.shape
+
+
+def _in_memory(builder, key, size, shape):
+    images = np.empty((size, *shape), np.uint8)
+    labels = np.empty(size, np.int64)
+    filled = 0
+    for batch in builder.as_dataset(split=key, batch_size=1024, shuffle_files=False).as_numpy_iterator():
+        count = len(batch["label"])
+        images[filled : filled + count], labels[filled : filled + count] = batch["image"], batch["label"]
+        filled += count
+    if filled != size:
+        raise DataError(f"{builder.name}/{key} holds {filled} images where its record says {size}.")
+    return images, labels

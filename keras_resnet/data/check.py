@@ -1,0 +1,72 @@
+"""Every image of a folder decoded once, and what is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from keras_resnet.data.decode import check_strictly, decode_image, read_file, show
+from keras_resnet.data.errors import DataError
+from keras_resnet.data.folder import open_folder
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check_data` found.
+
+    Attributes:
+        counts: Images of each class of each split.
+        problems: One line for each bad file, which begins with its path.
+    """
+
+    counts: dict[str, dict[str, int]]
+    problems: list[str]
+
+
+def check_data(root, *, strict: bool = False, progress: Callable[[int, int], None] | None = None) -> Report:
+    """Decode every image of a folder of class folders and list the bad ones.
+
+    Args:
+        root: The folder, with or without splits; see `make_dataset`.
+        strict: Also list JPEGs with damage that decoders pass over; needs the extra "strict".
+        progress: Called with (images done, images in all).
+
+    Returns:
+        The counts, and the problems: files that cannot be decoded, and files of another
+        split with the same bytes as one of "train".
+
+    Raises:
+        DataError: the folder itself cannot be used.
+    """
+    splits = open_folder(str(root))
+    files = [(split, path) for split, folder in splits.items() for path in folder.paths]
+    problems: list[str] = []
+    first_of: dict[bytes, tuple[str, str]] = {}
+    with ThreadPoolExecutor() as pool:
+        checks = pool.map(lambda file: _check_file(file[1], strict), files)
+        for done, ((split, path), (digest, problem)) in enumerate(zip(files, checks, strict=True), start=1):
+            if problem:
+                problems.append(problem)
+            elif (other := first_of.setdefault(digest, (split, path)))[0] != split:
+                problems.append(f"{show(path)}: the same file as {show(other[1])}, of another split.")
+            if progress:
+                progress(done, len(files))
+    counts = {}
+    for split, folder in splits.items():
+        labels = Counter(folder.labels)
+        counts[split] = {name: labels[i] for i, name in enumerate(folder.class_names)}
+    return Report(counts, problems)
+
+
+def _check_file(path, strict):
+    try:
+        data = read_file(path)
+        decode_image(data, show(path))
+        if strict:
+            check_strictly(data, show(path))
+    except DataError as error:
+        return None, str(error)
+    return hashlib.sha256(data).digest(), None

@@ -1,0 +1,145 @@
+"""Where images come from: digits, arrays, folders, tensorflow-datasets.
+
+A source knows how many images it has and finds the image at a position. What a pipeline
+does with them is not its business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data.arrays import check_arrays, read_npz
+from keras_resnet.data.decode import decode_image, read_image
+from keras_resnet.data.errors import DataError
+from keras_resnet.data.folder import hold_out, open_folder
+
+# Datasets of images of one size are held in memory, decoded, up to this many bytes.
+MEMORY_BUDGET = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Source:
+    """Labelled images, found by position or, where that is not possible, one after another.
+
+    Attributes:
+        size: How many images.
+        class_names: Their classes, in the order of the labels.
+        image_shape: ``(height, width, channels)``; height and width are ``None`` where
+            they differ between images.
+        lookup: From an element of the source (a position below `size`, or a record of
+            `records`) to ``(image, label)``: uint8 ``image_shape`` and int64.
+        records: Undecoded records in their stored order, for a source too large to be
+            found by position.
+    """
+
+    size: int
+    class_names: tuple[str, ...]
+    image_shape: tuple[int | None, int | None, int]
+    lookup: Callable
+    records: tf.data.Dataset | None = None
+
+
+def open_source(data, split: str = "train", *, data_dir=None, download: bool = True) -> Source:
+    """Open one split of `data`; the arguments are those of `make_dataset`.
+
+    Raises:
+        DataError: the data or the split do not exist, are empty or cannot be used.
+    """
+    if isinstance(data, tuple | list):
+        return _from_pairs(data, split)
+    path = os.fspath(data)
+    if path == "digits":
+        return _digits(split)
+    if path.endswith(".npz"):
+        return _from_pairs(read_npz(path), split)
+    if os.path.isdir(path) or os.sep in path or path.startswith("."):
+        return _from_folder(path, split)
+    from keras_resnet.data.catalogue import open_tfds
+
+    return open_tfds(path, split, data_dir, download)
+
+
+def array_source(images: np.ndarray, labels: np.ndarray, class_names) -> Source:
+    """A source of decoded images in memory."""
+    check_arrays(images, labels, len(class_names))
+    images, labels = tf.constant(images), tf.constant(labels.astype(np.int64))
+    return Source(
+        size=len(images),
+        class_names=tuple(class_names),
+        image_shape=tuple(images.shape[1:]),
+        lookup=lambda position: (tf.gather(images, position), tf.gather(labels, position)),
+    )
+
+
+def encoded_image(data, name):
+    """Decode inside a `tf.data` pipeline: bytes and what to call them, to ``(h, w, 3)``."""
+    image = tf.numpy_function(lambda d, n: decode_image(d, n.decode()), [data, name], tf.uint8)
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def _digits(split):
+    """The 1,797 digits of the UCI set; every fifth image is held out, 359 in all."""
+    with (
+        resources.files("keras_resnet.data").joinpath("digits.npz").open("rb") as file,
+        np.load(file) as archive,
+    ):
+        images, labels = archive["images"], archive["labels"]
+    # Sixteen is white; images are stored as counts of ink, 0 to 16.
+    images = np.round(images[..., None] * (255 / 16)).astype(np.uint8)
+    held_out = np.arange(len(images)) % 5 == 4
+    chosen = {"train": ~held_out, "test": held_out, "held_out": held_out, "all": np.ones_like(held_out)}
+    if split not in chosen:
+        raise _no_split("digits", split, chosen)
+    return array_source(images[chosen[split]], labels[chosen[split]], [str(i) for i in range(10)])
+
+
+def _from_pairs(pairs, split):
+    """``(x, y)``, or ``((x_train, y_train), (x_test, y_test))`` as Keras's datasets are."""
+    if len(pairs) != 2:
+        raise DataError(f"arrays must be (images, labels), or a pair of such pairs; got {len(pairs)} items.")
+    if not isinstance(pairs[0], tuple | list):
+        splits = {"train": pairs, "all": pairs}
+    else:
+        splits = {"train": pairs[0], "test": pairs[1], "held_out": pairs[1]}
+    if split not in splits:
+        raise _no_split("these arrays", split, splits)
+    images, labels = map(np.asarray, splits[split])
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    images = images[..., None] if images.ndim == 3 else images
+    every_label = [np.asarray(y) for _, y in (splits["train"], splits[split])]
+    check_arrays(images, labels)
+    classes = 1 + max(int(y.max(initial=0)) for y in every_label)
+    return array_source(images, labels, [str(i) for i in range(classes)])
+
+
+def _from_folder(root, split):
+    splits = open_folder(root)
+    if split == "held_out":
+        names = [name for name in splits if name not in ("train", "all")]
+        folder = splits[names[0]] if names else hold_out(splits.get("train", splits.get("all")), True)
+    elif split == "train" and "all" in splits:
+        folder = hold_out(splits["all"], False)
+    elif split == "train" and len(splits) == 1:
+        folder = hold_out(splits["train"], False)
+    elif split in splits:
+        folder = splits[split]
+    else:
+        raise _no_split(root, split, [*splits, "held_out"])
+    paths = tf.constant([os.fsencode(path) for path in folder.paths])
+    labels = tf.constant(folder.labels, tf.int64)
+
+    def lookup(position):
+        image = tf.numpy_function(read_image, [tf.gather(paths, position)], tf.uint8)
+        return tf.ensure_shape(image, (None, None, 3)), tf.gather(labels, position)
+
+    return Source(len(folder.paths), folder.class_names, (None, None, 3), lookup)
+
+
+def _no_split(name, split, splits):
+    return DataError(f"{name} has no split {split!r}; choose one of {', '.join(sorted(splits))}.")

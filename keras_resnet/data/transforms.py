@@ -1,0 +1,85 @@
+"""Image transforms for `tf.data`: pure functions of an image and of uniform random numbers.
+
+Images are uint8 of shape ``(height, width, channels)`` and stay so. `u` is what `uniforms`
+returns for the image: a function that draws from it gives the same for the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import tensorflow as tf
+
+_TRIES = 10
+# Which of the numbers decides what.
+_FLIP, _TOP, _LEFT = 0, 1, 2
+_AREA = slice(3, 3 + _TRIES)
+_ASPECT = slice(3 + _TRIES, 3 + 2 * _TRIES)
+_COUNT = 3 + 2 * _TRIES
+
+
+def uniforms(seed: int, epoch, index):
+    """Random numbers in [0, 1) for one image: a pure function of its three arguments."""
+    return tf.random.stateless_uniform([_COUNT], seed=[(seed << 32) + epoch, index])
+
+
+def flip(image, u):
+    """Mirror left to right, for one half of the images."""
+    return tf.cond(u[_FLIP] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+
+
+def pad_crop(image, u, padding: int):
+    """Pad with zeros on every side, and cut out the former size at a random place."""
+    height, width, channels = image.shape
+    padded = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]])
+    top, left = (tf.cast(u[which] * (2 * padding + 1), tf.int32) for which in (_TOP, _LEFT))
+    return tf.slice(padded, [top, left, 0], [height, width, channels])
+
+
+def random_resized_crop(image, u, size: int, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
+    """Cut out a random part of the image and resize it to ``(size, size)``.
+
+    The part has `scale` of the area and an aspect `ratio`, both drawn until it fits, ten
+    times at most (arXiv:1409.4842, section 6; torchvision's RandomResizedCrop).
+    """
+    height, width = _size(image)
+    area = height * width * (scale[0] + u[_AREA] * (scale[1] - scale[0]))
+    aspect = tf.exp(math.log(ratio[0]) + u[_ASPECT] * math.log(ratio[1] / ratio[0]))
+    # What the image itself allows comes last, for when nothing that was drawn fits.
+    widths = tf.concat([tf.sqrt(area * aspect), [tf.minimum(width, height * ratio[1])]], 0)
+    heights = tf.concat([tf.sqrt(area / aspect), [tf.minimum(height, width / ratio[0])]], 0)
+    widths, heights = tf.maximum(tf.round(widths), 1), tf.maximum(tf.round(heights), 1)
+    first = tf.argmax(tf.cast((widths <= width) & (heights <= height), tf.int32))
+    crop = tf.stack([heights[first], widths[first]])
+    corner = tf.floor(tf.stack([u[_TOP], u[_LEFT]]) * (tf.stack([height, width]) - crop + 1))
+    return _window(image, size, size / crop, corner, antialias=False)
+
+
+def resize_and_crop(image, size: int, crop_fraction: float = 1.0):
+    """Resize the short side to ``floor(size / crop_fraction)`` and cut ``(size, size)`` out of the middle.
+
+    Bilinear with antialiasing, as Pillow resizes. Only what is kept is computed.
+    """
+    if image.shape[:2] == (size, size) and crop_fraction == 1.0:
+        return image
+    extent = tf.stack(_size(image))
+    short = math.floor(size / crop_fraction)
+    resized = tf.floor(short * extent / tf.reduce_min(extent))
+    scale = resized / extent
+    corner = tf.round((resized - size) / 2) / scale
+    return _window(image, size, scale, corner, antialias=True)
+
+
+def _window(image, size, scale, corner, antialias):
+    """The ``(size, size)`` pixels of the image scaled by `scale` that start at its `corner`."""
+    window = tf.raw_ops.ScaleAndTranslate(
+        images=image[None], size=[size, size], scale=scale, translation=-corner * scale,
+        kernel_type="triangle", antialias=antialias,
+    )[0]  # fmt: skip
+    window = tf.saturate_cast(tf.round(window), tf.uint8)
+    return tf.ensure_shape(window, (size, size, image.shape[-1]))
+
+
+def _size(image):
+    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
+    return height, width

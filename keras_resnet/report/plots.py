@@ -1,0 +1,81 @@
+"""Pictures of a run and of a network, as PNG files."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_resnet.summary import Row
+
+
+def plot_curves(history: list[dict], path) -> None:
+    """Loss, accuracy and learning rate against epochs."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    epochs = [row["epoch"] for row in history]
+    panels = {
+        "cross-entropy": {"loss": "train", "test_loss": "held out"},
+        "accuracy": {"train_accuracy": "train", "test_accuracy": "held out"},
+        "learning rate": {"learning_rate": None},
+    }
+    for axes, (title, lines) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        for key, label in lines.items():
+            axes.plot(epochs, [row[key] for row in history], marker=".", label=label)
+        axes.set(title=title, xlabel="epoch")
+        axes.grid(alpha=0.3)
+        if any(lines.values()):
+            axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def plot_confusion_matrix(confusion: np.ndarray, class_names, path) -> None:
+    """True classes down, predicted ones across; names and counts where there is room."""
+    classes = len(confusion)
+    side = min(4 + 0.35 * classes, 16)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    right = confusion.trace() / max(confusion.sum(), 1)
+    axes.set(xlabel="predicted", ylabel="true", title=f"{right:.2%} of {confusion.sum()} images are right")
+    if classes <= 40:
+        axes.set_xticks(range(classes), class_names, rotation=90)
+        axes.set_yticks(range(classes), class_names)
+    if classes <= 20:
+        for i, j in np.argwhere(confusion):
+            color = "white" if shares[i, j] > 0.5 else "black"
+            axes.text(j, i, str(confusion[i, j]), ha="center", va="center", color=color, fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def plot_stages(rows: list[Row], title: str, path) -> None:
+    """The stages as boxes: as high as the resolution, as wide as the channels (both in logarithms)."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    axes = figure.subplots()
+    left = 0.0
+    for i, row in enumerate(rows[:-1]):
+        resolution, channels = (row.output_shape[0], row.output_shape[-1])
+        flat = len(row.output_shape) == 1
+        height = 0.3 if flat or resolution is None else np.log2(resolution + 1)
+        width = 0.3 + 0.09 * np.log2(channels + 1)
+        axes.bar(left, height, width, -height / 2, align="edge", color=f"C{i}", alpha=0.75, edgecolor="black")
+        shape = " x ".join("?" if n is None else str(n) for n in row.output_shape)
+        figures = "" if not row.parameters else f"\n{row.parameters / 1e6:.2f} M\n{_macs(row)}"
+        axes.text(
+            left + width / 2,
+            -height / 2 - 0.3,
+            f"{row.stage}\n{shape}{figures}",
+            ha="center",
+            va="top",
+            fontsize=8,
+        )
+        left += max(width, 1.05) + 0.25
+    total = rows[-1]
+    axes.set_title(f"{title}: {total.parameters / 1e6:.2f} M parameters, {_macs(total)}")
+    axes.set_xlim(-0.4, left)
+    axes.set_ylim(-7.5, 4.5)
+    axes.axis("off")
+    figure.savefig(path, dpi=120)
+
+
+def _macs(row):
+    return "multiply-adds open" if row.macs is None else f"{row.macs / 1e9:.3f} G multiply-adds"
