@@ -14,7 +14,7 @@ _HOMES = {
     "blocks": ["identity_block", "projection_block"],
     "summary": ["features", "shape_table"],
     "kernels": ["accelerate"],
-    "weights": ["load_weights"],
+    "weights.load": ["load_weights"],
     "data.pipeline": ["make_dataset"],
     "data.check": ["check_data"],
     "data.errors": ["DataError"],

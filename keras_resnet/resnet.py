@@ -12,7 +12,7 @@ from keras import layers
 
 from keras_resnet.blocks import conv, max_pool, norm_act, stage
 from keras_resnet.variants import Variant
-from keras_resnet.weights import load_weights
+from keras_resnet.weights.load import load_weights
 
 
 def build_resnet(
