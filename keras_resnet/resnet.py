@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 from keras_resnet.blocks import conv, max_pool, norm_act, stage
+from keras_resnet.graphs import functional_model
 from keras_resnet.variants import Variant
 from keras_resnet.weights.load import load_weights
 
@@ -122,7 +123,7 @@ def build_variant(
         x = norm_act(x, variant, "head")
     x = _head(x, num_classes, dropout, classifier_activation) if include_top else _pool(x, pooling)
     sources = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-    model = keras.Model(sources, x, name=name)
+    model = functional_model(sources, x, name=name)
     return model if weights is None else load_weights(model, weights)
 
 

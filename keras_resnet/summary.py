@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_resnet.graphs import functional_model
+
 _BLOCK = re.compile(r"stage(\d+)_block(\d+)_")
 
 
@@ -44,7 +46,9 @@ def features(model: keras.Model, stages=(1, 2, 3, 4)) -> keras.Model:
     if not wanted or (missing := [name for name in wanted if name not in outputs]):
         asked = ", ".join(missing) if wanted else "none"
         raise ValueError(f"{model.name!r} has {', '.join(outputs) or 'no stages'}; asked for {asked}.")
-    return keras.Model(model.inputs, {name: outputs[name] for name in wanted}, name=f"{model.name}_features")
+    return functional_model(
+        model.inputs, {name: outputs[name] for name in wanted}, name=f"{model.name}_features"
+    )
 
 
 @dataclass(frozen=True)

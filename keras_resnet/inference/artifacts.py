@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import yaml
 
+from keras_resnet.graphs import deep_graphs
 from keras_resnet.kernels import accelerate
 
 
@@ -39,7 +40,8 @@ def open_model(path) -> Artifact:
     if file.suffix != ".keras":
         raise ValueError(f"{file}: expected a run folder or a file that ends in .keras.")
     try:
-        model = accelerate(keras.saving.load_model(file, compile=False))
+        with deep_graphs():
+            model = accelerate(keras.saving.load_model(file, compile=False))
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not a readable Keras model: {error}") from error
     names, config = file.parent / "classes.txt", file.parent / "config.yaml"

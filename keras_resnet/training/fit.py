@@ -15,6 +15,7 @@ import keras
 from keras_resnet.builders import build_model
 from keras_resnet.data.errors import clear_errors
 from keras_resnet.data.pipeline import make_dataset
+from keras_resnet.graphs import functional_model
 from keras_resnet.inference.evaluate import Evaluation, evaluate
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 from keras_resnet.training import runs
@@ -182,7 +183,7 @@ def _compiled(network, recipe, steps_per_epoch):
         schedule, momentum=recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=recipe.weight_decay
     )
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    logits = keras.Model(network.inputs, network.get_layer("head").output)
+    logits = functional_model(network.inputs, network.get_layer("head").output)
     logits.compile(
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -6,6 +6,8 @@ import os
 
 import keras
 
+from keras_resnet.graphs import deep_graphs
+
 
 def load_weights(model: keras.Model, source) -> keras.Model:
     """Load `source` into `model`, in place.
@@ -38,7 +40,8 @@ def load_weights(model: keras.Model, source) -> keras.Model:
 
 def _load_model_file(model, path):
     try:
-        saved = keras.saving.load_model(path, compile=False)
+        with deep_graphs():
+            saved = keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a readable Keras model: {error}") from error
     theirs, ours = _by_name(saved), _by_name(model)
