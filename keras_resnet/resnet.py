@@ -122,8 +122,8 @@ def build_variant(
     if variant.preactivation:
         x = norm_act(x, variant, "head")
     x = _head(x, num_classes, dropout, classifier_activation) if include_top else _pool(x, pooling)
-    sources = inputs if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-    model = functional_model(sources, x, name=name)
+    sources = keras.utils.get_source_inputs(inputs)
+    model = functional_model(sources if len(sources) > 1 else sources[0], x, name=name)
     return model if weights is None else load_weights(model, weights)
 
 

@@ -47,7 +47,7 @@ def features(model: keras.Model, stages=(1, 2, 3, 4)) -> keras.Model:
         asked = ", ".join(missing) if wanted else "none"
         raise ValueError(f"{model.name!r} has {', '.join(outputs) or 'no stages'}; asked for {asked}.")
     return functional_model(
-        model.inputs, {name: outputs[name] for name in wanted}, name=f"{model.name}_features"
+        model.input, {name: outputs[name] for name in wanted}, name=f"{model.name}_features"
     )
 
 

@@ -17,7 +17,7 @@ def read_npz(path: str):
     if not os.path.isfile(path):
         raise DataError(f"{path}: there is no such file.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             if missing := [key for key in KEYS if key not in archive]:
                 raise DataError(
                     f"{path}: lacks {', '.join(missing)}; it has {', '.join(archive) or 'nothing'}."

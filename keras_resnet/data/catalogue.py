@@ -32,9 +32,10 @@ def open_tfds(name: str, split: str, data_dir, download: bool) -> sources.Source
     records = builder.as_dataset(split=key, decoders=decoders, shuffle_files=False)
 
     def lookup(record):
-        return sources.encoded_image(record["image"], f"a record of {name}/{key}"), record["label"]
+        image = sources.encoded_image(record["image"], f"a record of {name}/{key}")[..., : shape[-1]]
+        return tf.ensure_shape(image, shape), record["label"]
 
-    return sources.Source(size, classes, (None, None, 3), lookup, records)
+    return sources.Source(size, classes, shape, lookup, records)
 
 
 def _builder(name, data_dir, download):
@@ -76,8 +77,9 @@ def _features(info, name):
         raise DataError(
             f"{name} is not for image classification: its features are {', '.join(info.features)}."
         )
-    if image.dtype != np.uint8:
-        raise DataError(f"the images of {name} are {image.np_dtype}; uint8 is supported.")
+    if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3):
+        found = f"{image.np_dtype} of {image.shape[-1]} channels"
+        raise DataError(f"the images of {name} are {found}; uint8 of 1 or 3 channels is supported.")
     return tuple(label.names), image.shape
 
 

@@ -9,8 +9,9 @@ from keras_resnet.data.errors import DataError
 from keras_resnet.data.sources import Source, open_source
 
 CROPS = (None, "pad", "resized")
-# Undecoded records that a stream keeps in memory to shuffle them: 0.5 GB of ImageNet.
-SHUFFLE_BUFFER = 4096
+# Undecoded records that a stream shuffles at a time: 0.5 GB of ImageNet, whose records
+# tensorflow-datasets has already stored in random order.
+SHUFFLE_WINDOW = 4096
 
 
 def make_dataset(
@@ -64,10 +65,7 @@ def make_dataset(
     Raises:
         DataError: the data cannot be used. A bad image is found when its batch is made.
     """
-    if crop not in CROPS:
-        raise DataError(f"crop={crop!r} is unknown; choose one of {CROPS}.")
-    if batch_size < 1:
-        raise DataError(f"batch_size={batch_size} must be at least 1.")
+    _check(image_size, batch_size, seed, start_step, crop, crop_fraction)
     source = open_source(data, split, data_dir=data_dir, download=download)
     training = split == "train" if training is None else training
     steps = source.size // batch_size if training else -(-source.size // batch_size)
@@ -101,6 +99,17 @@ def make_dataset(
     return dataset
 
 
+def _check(image_size, batch_size, seed, start_step, crop, crop_fraction):
+    if crop not in CROPS:
+        raise DataError(f"crop={crop!r} is unknown; choose one of {CROPS}.")
+    if batch_size < 1 or (image_size is not None and image_size < 1):
+        raise DataError(f"batch_size={batch_size} and image_size={image_size} must be at least 1.")
+    if not 0 <= seed < 2**31 or start_step < 0:
+        raise DataError(f"seed={seed} must be in [0, 2**31), start_step={start_step} at least 0.")
+    if crop_fraction is not None and not 0 < crop_fraction <= 1:
+        raise DataError(f"crop_fraction={crop_fraction} must be above 0 and at most 1.")
+
+
 def _order(source: Source, training, seed, per_epoch, start):
     """Elements ``(epoch, index, index)``, by position: a permutation of each epoch's own."""
     if not training:
@@ -115,15 +124,26 @@ def _order(source: Source, training, seed, per_epoch, start):
 
 
 def _stream(source: Source, training, seed, per_epoch, start):
-    """Elements ``(epoch, index, record)``, one after another, shuffled through a buffer."""
+    """Elements ``(epoch, index, record)``, one after another, shuffled in windows."""
     numbered = source.records.enumerate()
     if not training:
         return numbered.skip(start).map(lambda i, record: (tf.zeros((), tf.int64), i, record))
 
+    def shuffled(window, epoch):
+        # Not `Dataset.shuffle`, whose order depends on TensorFlow's global seed too.
+        index, records = window
+        count = tf.size(index)
+        order = tf.random.experimental.index_shuffle(
+            tf.range(count), [(seed << 32) + epoch, index[0]], count - 1
+        )
+        return tf.nest.map_structure(lambda x: tf.gather(x, order), (tf.fill([count], epoch), index, records))
+
     def epoch_from(epoch):
-        order = numbered.shuffle(SHUFFLE_BUFFER, seed=(seed << 32) + epoch)
-        skipped = tf.maximum(start - epoch * per_epoch, 0)
-        order = order.take(per_epoch).skip(skipped)
-        return order.map(lambda i, record: (epoch, i, record))
+        # A shorter first window moves the borders of the others from epoch to epoch.
+        first = tf.random.stateless_uniform((), [seed, epoch], 1, SHUFFLE_WINDOW + 1, tf.int64)
+        windows = numbered.take(first).batch(SHUFFLE_WINDOW)
+        windows = windows.concatenate(numbered.skip(first).batch(SHUFFLE_WINDOW))
+        order = windows.map(lambda *window: shuffled(window, epoch)).unbatch()
+        return order.take(per_epoch).skip(tf.maximum(start - epoch * per_epoch, 0))
 
     return tf.data.Dataset.range(start // per_epoch, tf.int64.max).flat_map(epoch_from)

@@ -183,7 +183,7 @@ def _compiled(network, recipe, steps_per_epoch):
         schedule, momentum=recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=recipe.weight_decay
     )
     optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    logits = functional_model(network.inputs, network.get_layer("head").output)
+    logits = functional_model(network.input, network.get_layer("head").output)
     logits.compile(
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
