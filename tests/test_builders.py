@@ -154,6 +154,7 @@ def test_input_tensor():
     inputs = keras.Input((8, 8, 1))
     model = tiny(input_tensor=keras.layers.Concatenate()([inputs, inputs, inputs]))
     assert model.input_shape == (None, 8, 8, 1)
+    assert np.array(model(np.zeros((1, 8, 8, 1)))).shape == (1, 4)
     with pytest.raises(ValueError, match="input_tensor must be a Keras tensor"):
         tiny(input_tensor=np.zeros((1, 8, 8, 3)))
 

@@ -1,0 +1,89 @@
+"""The house: imports point downward, and the ground floors know no TensorFlow."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "keras_resnet"
+FLOORS = {
+    "variants": 0,
+    "graphs": 0,
+    "kernels": 0,
+    "blocks": 1,
+    "weights": 1,
+    "resnet": 2,
+    "builders": 3,
+    "summary": 3,
+    "data": 4,
+    "report": 5,
+    "inference": 5,
+    "training": 6,
+    "cli": 7,
+}
+WINGS = {"weights", "data", "report", "inference", "training"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path):
+    """Names of the modules that a file imports anywhere, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.col_offset) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            yield from ((f"{node.module}.{alias.name}", node.col_offset) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_downward(path):
+    room = room_of(path)
+    if room == "__init__":
+        return
+    for name, _ in imported(path):
+        if not name.startswith("keras_resnet."):
+            continue
+        other = name.split(".")[1]
+        if (other == room and room in WINGS) or (other not in FLOORS and other == "__version__"):
+            continue
+        assert FLOORS[other] < FLOORS[room], f"{room} (floor {FLOORS[room]}) imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if FLOORS.get(room_of(p), 9) <= 3], ids=lambda p: p.stem)
+def test_the_lower_floors_import_no_tensorflow(path):
+    tensorflow = {(name, column) for name, column in imported(path) if name.partition(".")[0] == "tensorflow"}
+    # The kernels take it inside functions, which only the TensorFlow backend calls.
+    allowed = {(name, column) for name, column in tensorflow if path.stem == "kernels" and column > 0}
+    assert tensorflow == allowed
+
+
+def test_variants_need_the_standard_library_only():
+    names = {name.partition(".")[0] for name, _ in imported(PACKAGE / "variants.py")}
+    assert names <= sys.stdlib_module_names
+
+
+def test_files_are_short():
+    long = {p.name: n for p in FILES if (n := len(p.read_text().splitlines())) > 300}
+    assert long == {}
+
+
+def test_importing_the_package_imports_neither_keras_nor_tensorflow():
+    code = (
+        "import sys, keras_resnet; print([m for m in ('keras', 'tensorflow', 'numpy') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_every_module_says_what_it_is(path):
+    name = ".".join(("keras_resnet", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
+    assert importlib.import_module(name).__doc__

@@ -1,0 +1,43 @@
+"""What the README shows is true."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+
+from keras_resnet.cli import _parser, main
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_python_runs(capsys):
+    names = {}
+    for block in blocks("python"):
+        exec(block, names)
+    assert "359 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line", [line for b in blocks("sh") for line in b.splitlines() if line.startswith("keras-")]
+)
+def test_commands_parse(line):
+    assert callable(_parser().parse_args(shlex.split(line)[1:]).run)
+
+
+def test_table_is_the_one_printed(capsys):
+    main(["info", "resnet50"])
+    assert capsys.readouterr().out.strip() in README
+
+
+def test_every_variant_is_named():
+    from keras_resnet import VARIANTS
+
+    words = set(re.findall(r"`([\w]+)`", README.partition("## Train")[0]))
+    stems = {re.sub(r"(_cifar)?$", "", w) for w in words}
+    missing = [n for n in VARIANTS if not any(n.removesuffix("_cifar").endswith(s) for s in stems)]
+    assert missing == []
