@@ -34,7 +34,8 @@ def make_dataset(
 
     Images are uint8 ``(batch, image_size, image_size, channels)``, labels int64 ``(batch,)``;
     normalise in the model, by its ``normalization``. In training the dataset has no end, so
-    `fit` needs ``steps_per_epoch=dataset.steps_per_epoch``; each epoch has another order and
+    `fit` needs ``steps_per_epoch=dataset.steps_per_epoch`` (and, to keep Keras from warning,
+    ``shuffle=False``); each epoch has another order and
     other crops, all pure functions of `seed`, epoch and position. Otherwise it is one pass in
     the stored order.
 
