@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 _TRIES = 10
 # Which of the numbers decides what.
@@ -16,6 +18,8 @@ _FLIP, _TOP, _LEFT = 0, 1, 2
 _AREA = slice(3, 3 + _TRIES)
 _ASPECT = slice(3 + _TRIES, 3 + 2 * _TRIES)
 _COUNT = 3 + 2 * _TRIES
+# Pixels of a resized image beyond which only its middle is computed.
+_MAX_RESIZED = 2**24
 
 
 def uniforms(seed: int, epoch, index):
@@ -52,29 +56,49 @@ def random_resized_crop(image, u, size: int, scale=(0.08, 1.0), ratio=(3 / 4, 4 
     first = tf.argmax(tf.cast((widths <= width) & (heights <= height), tf.int32))
     crop = tf.stack([heights[first], widths[first]])
     corner = tf.floor(tf.stack([u[_TOP], u[_LEFT]]) * (tf.stack([height, width]) - crop + 1))
-    return _window(image, size, size / crop, corner, antialias=False)
+    return _crop_and_resize(image, size, crop, corner)
 
 
-def resize_and_crop(image, size: int, crop_fraction: float = 1.0):
+def resize_and_crop(image, size: int, crop_fraction: float = 1.0, interpolation: str = "bilinear"):
     """Resize the short side to ``floor(size / crop_fraction)`` and cut ``(size, size)`` out of the middle.
 
-    Bilinear with antialiasing, as Pillow resizes. Only what is kept is computed.
+    Pillow does it, antialiased: what it computes is what torchvision and timm evaluate on.
+    `interpolation` is "bilinear" or "bicubic".
     """
     if image.shape[:2] == (size, size) and crop_fraction == 1.0:
         return image
-    extent = tf.stack(_size(image))
-    short = math.floor(size / crop_fraction)
-    resized = tf.floor(short * extent / tf.reduce_min(extent))
-    scale = resized / extent
-    corner = tf.round((resized - size) / 2) / scale
-    return _window(image, size, scale, corner, antialias=True)
+    resized = tf.numpy_function(
+        lambda pixels: _pillow_resize_and_crop(pixels, size, crop_fraction, interpolation), [image], tf.uint8
+    )
+    return tf.ensure_shape(resized, (size, size, image.shape[-1]))
 
 
-def _window(image, size, scale, corner, antialias):
-    """The ``(size, size)`` pixels of the image scaled by `scale` that start at its `corner`."""
+def _pillow_resize_and_crop(pixels, size, crop_fraction, interpolation):
+    extent = np.array(pixels.shape[1::-1])
+    resized = math.floor(size / crop_fraction) * extent // extent.min()
+    corner = np.round((resized - size) / 2).astype(int)
+    kept = tuple(np.concatenate([corner, corner + size]).tolist())
+    method = Image.Resampling[interpolation.upper()]
+
+    def one(image):
+        if resized.prod() <= _MAX_RESIZED:
+            return np.asarray(image.resize(tuple(resized.tolist()), method).crop(kept))
+        # A thread of 1 x 10,000 would fill the memory: compute only what is kept. (Always doing
+        # so would be up to 11 grey levels off: Pillow orders its two passes by their cost.)
+        return np.asarray(image.resize((size, size), method, tuple(kept * np.tile(extent / resized, 2))))
+
+    if pixels.shape[-1] == 3:
+        return one(Image.fromarray(pixels))
+    bands = (np.ascontiguousarray(pixels[..., i]) for i in range(pixels.shape[-1]))
+    return np.stack([one(Image.fromarray(band)) for band in bands], axis=-1)
+
+
+def _crop_and_resize(image, size, crop, corner):
+    """The part of the image with the extent `crop` that starts at `corner`, bilinear, not antialiased."""
+    scale = size / crop
     window = tf.raw_ops.ScaleAndTranslate(
         images=image[None], size=[size, size], scale=scale, translation=-corner * scale,
-        kernel_type="triangle", antialias=antialias,
+        kernel_type="triangle", antialias=False,
     )[0]  # fmt: skip
     window = tf.saturate_cast(tf.round(window), tf.uint8)
     return tf.ensure_shape(window, (size, size, image.shape[-1]))
