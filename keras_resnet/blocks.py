@@ -7,10 +7,10 @@ stock Keras layers are used.
 
 from __future__ import annotations
 
-from keras import initializers, layers
+from keras import layers
 
-from keras_resnet.kernels import use_native_grouped_kernel
-from keras_resnet.variants import Variant
+from keras_resnet.parts import ATTENTIONS, DOWNSAMPLES, conv, conv_norm_act, norm, norm_act, subsample
+from keras_resnet.variant import Variant
 
 
 def identity_block(x, filters: int, variant: Variant, *, name: str, stride: int = 1, drop_path: float = 0.0):
@@ -47,18 +47,20 @@ def projection_block(
     return _join(shortcut, preact, filters, stride, variant, drop_path, name)
 
 
-def stage(x, reps: int, filters: int, variant: Variant, *, name: str, stride: int = 2, drop_paths=None):
-    """`reps` blocks; the one that `variant.stride_block` names strides.
+def stage(x, number: int, variant: Variant, *, stride: int = 2, drop_paths=None):
+    """The blocks of stage `number`, one-based; the one that `variant.stride_block` names strides.
 
     A block projects where the channels change, or where the first block of a stage strides.
     """
+    reps, filters = variant.stages[number - 1]
     drop_paths = drop_paths or [0.0] * reps
     strides = [1] * reps
     strides[0 if variant.stride_block == "first" else -1] = stride
-    for i, (s, drop_path) in enumerate(zip(strides, drop_paths, strict=True)):
-        projects = x.shape[-1] != variant.out_channels(filters) or (s > 1 and variant.stride_block == "first")
+    for i, (s, drop_path) in enumerate(zip(strides, drop_paths, strict=True), start=1):
+        row = variant.block_row(number, i)
+        projects = x.shape[-1] != row.out_channels(filters) or (s > 1 and row.stride_block == "first")
         block = projection_block if projects else identity_block
-        x = block(x, filters, variant, name=f"{name}_block{i + 1}", stride=s, drop_path=drop_path)
+        x = block(x, filters, row, name=f"stage{number}_block{i}", stride=s, drop_path=drop_path)
     return x
 
 
@@ -77,24 +79,28 @@ def _join(shortcut, x, filters, stride, variant, drop_path, name):
 
 
 def _basic_branch(x, filters, stride, variant, name):
-    x = conv(x, filters, 3, variant, stride=stride, name=f"{name}_conv1")
-    x = norm_act(x, variant, name, 1)
+    first = filters // variant.reduce_first
+    x = DOWNSAMPLES[variant.downsample](x, first, 3, stride, 1, variant, name, 1)
     x = conv(x, filters, 3, variant, normalized=not variant.preactivation, name=f"{name}_conv2")
-    return last_norm(x, variant, name=f"{name}_bn2")
+    return _end_of_branch(x, filters, variant, name, 2)
 
 
 def _bottleneck_branch(x, filters, stride, variant, name):
-    width, channels = variant.width(filters), variant.out_channels(filters)
+    first, second, channels = variant.channels(filters)
     stride1, stride2 = (stride, 1) if variant.stride_conv == "conv1" else (1, stride)
-    x = conv(x, width, 1, variant, stride=stride1, name=f"{name}_conv1")
-    x = norm_act(x, variant, name, 1)
-    x = conv(x, width, 3, variant, stride=stride2, groups=variant.cardinality, name=f"{name}_conv2")
-    x = norm_act(x, variant, name, 2)
+    x = conv_norm_act(x, first, 1, stride1, 1, variant, name, 1)
+    x = DOWNSAMPLES[variant.downsample](x, second, 3, stride2, variant.cardinality, variant, name, 2)
     x = conv(x, channels, 1, variant, normalized=not variant.preactivation, name=f"{name}_conv3")
-    return last_norm(x, variant, name=f"{name}_bn3")
+    return _end_of_branch(x, filters, variant, name, 3)
 
 
 BRANCHES = {"basic": _basic_branch, "bottleneck": _bottleneck_branch}
+
+
+def _end_of_branch(x, filters, variant, name, number):
+    if not variant.preactivation:
+        x = norm(x, variant, name, number, zero_init=variant.zero_init_last)
+    return ATTENTIONS[variant.attention](x, filters, variant, f"{name}_{variant.attention}")
 
 
 # Projections.
@@ -102,11 +108,29 @@ BRANCHES = {"basic": _basic_branch, "bottleneck": _bottleneck_branch}
 
 def _conv_norm_shortcut(x, channels, stride, variant, name):
     x = conv(x, channels, 1, variant, stride=stride, name=f"{name}_conv")
-    return norm(x, variant, name=f"{name}_bn")
+    return norm(x, variant, name)
+
+
+def _conv3_norm_shortcut(x, channels, stride, variant, name):
+    x = conv(x, channels, 1 if stride == 1 else 3, variant, stride=stride, name=f"{name}_conv")
+    return norm(x, variant, name)
 
 
 def _conv_shortcut(x, channels, stride, variant, name):
     return conv(x, channels, 1, variant, stride=stride, normalized=False, name=f"{name}_conv")
+
+
+def _pool_conv_norm_shortcut(x, channels, stride, variant, name):
+    return _conv_norm_shortcut(_average(x, stride, f"{name}_avg"), channels, 1, variant, name)
+
+
+def _pool_conv_shortcut(x, channels, stride, variant, name):
+    return _conv_shortcut(_average(x, stride, f"{name}_avg"), channels, 1, variant, name)
+
+
+def _average(x, stride, name):
+    # "same" averages what is there at an odd border, as torch does with ceil_mode.
+    return x if stride == 1 else layers.AveragePooling2D(2, stride, "same", name=name)(x)
 
 
 def _pad_shortcut(x, channels, stride, variant, name):
@@ -119,69 +143,11 @@ def _pad_shortcut(x, channels, stride, variant, name):
     return layers.ZeroPadding2D(pad, data_format="channels_first", name=f"{name}_pad")(x)
 
 
-SHORTCUTS = {"conv_norm": _conv_norm_shortcut, "conv": _conv_shortcut, "pad": _pad_shortcut}
-
-
-# Parts.
-
-
-def conv(x, filters, kernel_size, variant, *, stride=1, groups=1, normalized=True, name):
-    """A convolution padded by ``kernel_size // 2`` on every side, as torch pads.
-
-    At stride 2 Keras's "same" pads even sizes on one side only, which no torch weight fits:
-    there the padding is a layer of its own.
-    """
-    padding = "same"
-    if stride > 1 and kernel_size > 1:
-        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
-        padding = "valid"
-    use_bias = variant.conv_bias == "all" or (variant.conv_bias == "unnormalized" and not normalized)
-    layer = layers.Conv2D(
-        filters, kernel_size, stride, padding, groups=groups, use_bias=use_bias,
-        kernel_initializer=_kernel_initializer(variant), name=name,
-    )  # fmt: skip
-    if groups > 1:
-        use_native_grouped_kernel(layer)
-    return layer(x)
-
-
-def norm(x, variant, *, zero_init=False, name):
-    """Batch normalization (arXiv:1502.03167) over the channels."""
-    return layers.BatchNormalization(
-        momentum=variant.norm_momentum, epsilon=variant.norm_epsilon,
-        gamma_initializer="zeros" if zero_init else "ones", name=name,
-    )(x)  # fmt: skip
-
-
-def last_norm(x, variant, *, name):
-    """The normalisation that ends a branch; with preactivation there is none."""
-    return x if variant.preactivation else norm(x, variant, zero_init=variant.zero_init_last, name=name)
-
-
-def norm_act(x, variant, name, number=""):
-    """Normalisation, then ReLU."""
-    x = norm(x, variant, name=f"{name}_bn{number}")
-    return layers.ReLU(name=f"{name}_relu{number}")(x)
-
-
-def subsample(x, stride, *, name):
-    """Every `stride`-th pixel."""
-    return x if stride == 1 else layers.MaxPooling2D(1, stride, name=name)(x)
-
-
-def max_pool(x, variant, *, name):
-    """3x3 max pooling of stride 2, padded by one on every side as `variant.stem_pool` says."""
-    if variant.stem_pool == "max_zero":
-        x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
-        return layers.MaxPooling2D(3, 2, name=name)(x)
-    # Minus infinity on both sides: stride 1 pads evenly, and every second value of it is
-    # what stride 2 would have given. Keras has no layer that pads with minus infinity.
-    x = layers.MaxPooling2D(3, 1, "same", name=f"{name}_dense")(x)
-    return subsample(x, 2, name=name)
-
-
-def _kernel_initializer(variant):
-    if variant.kernel_initializer == "he_fan_out":
-        # A new object for each layer: one object repeats its values.
-        return initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-    return variant.kernel_initializer
+SHORTCUTS = {
+    "conv_norm": _conv_norm_shortcut,
+    "conv3_norm": _conv3_norm_shortcut,
+    "conv": _conv_shortcut,
+    "pool_conv_norm": _pool_conv_norm_shortcut,
+    "pool_conv": _pool_conv_shortcut,
+    "pad": _pad_shortcut,
+}

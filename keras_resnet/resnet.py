@@ -7,30 +7,41 @@ takes images that were normalised outside; with ``(mean, std)`` it takes pixel v
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
 from keras import layers
 
-from keras_resnet.blocks import conv, max_pool, norm_act, stage
+from keras_resnet.blocks import stage
 from keras_resnet.graphs import functional_model
-from keras_resnet.variants import Variant
+from keras_resnet.parts import POOLS, conv, norm_act
+from keras_resnet.preprocessing import evaluation_transform, normalize
+from keras_resnet.variant import Variant
 from keras_resnet.weights.load import load_weights
+from keras_resnet.weights.records import get_record
 
 
 def build_resnet(
     stages=((3, 64), (4, 128), (6, 256), (3, 512)),
     *,
-    block: str = "bottleneck",
+    block="bottleneck",
     preactivation: bool = False,
     cardinality: int = 1,
     base_width: int = 64,
+    reduce_first: int = 1,
     stem: str = "conv7",
-    stem_filters: int = 64,
+    stem_filters=64,
     stem_norm: bool = True,
     stem_pool: str | None = "max_zero",
     shortcut: str = "conv_norm",
     stride_conv: str = "conv2",
     stride_block: str = "first",
+    downsample: str = "stride",
+    attention: str | None = None,
+    se_ratio: float = 1 / 16,
+    standardize_weights: bool = False,
     conv_bias: str = "none",
+    norm: str = "batch",
     norm_momentum: float = 0.9,
     norm_epsilon: float = 1e-5,
     zero_init_last: bool = True,
@@ -44,13 +55,15 @@ def build_resnet(
     weights=None,
     dropout: float = 0.0,
     drop_path: float = 0.0,
+    drop_block: float = 0.0,
     normalization=None,
+    preprocess: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """Build any residual network from its stages.
 
     The options of the architecture, `block` to `kernel_initializer`, are the fields of
-    `keras_resnet.variants.Variant`, which describes them; the defaults give ResNet-50 v1.5.
+    `keras_resnet.Variant`, which describes them; the defaults give ResNet-50 v1.5.
 
     Args:
         stages: ``((reps, filters), ...)``: how many blocks, and how wide; any number of stages.
@@ -61,12 +74,15 @@ def build_resnet(
         pooling: Without the head: ``None`` (feature map), ``"avg"`` or ``"max"`` (vector).
         classifier_activation: Activation of the head; ``None`` for logits.
         input_tensor: Keras tensor to build on, instead of `input_shape`.
-        weights: ``None``, or a file that `load_weights` reads.
+        weights: ``None``, or a file or record that `load_weights` takes.
         dropout: Rate before the dense layer, in [0, 1).
         drop_path: Stochastic depth (arXiv:1603.09382): the rate of the last block; the rates
             rise linearly from 0 at the first. In [0, 1).
+        drop_block: DropBlock (arXiv:1810.12890): the rate in the third and fourth stage. In [0, 1).
         normalization: ``None``, or ``(mean, std)`` on the scale of 0 to 1, one number or one
             for each channel: the model then takes pixels of 0 to 255.
+        preprocess: Put the whole transform with which the record in `weights` was evaluated in
+            front: the model then takes RGB pixels of 0 to 255 of any size.
         name: Name of the model.
 
     Returns:
@@ -78,16 +94,19 @@ def build_resnet(
     """
     variant = Variant(
         stages=stages, block=block, preactivation=preactivation, cardinality=cardinality,
-        base_width=base_width, stem=stem, stem_filters=stem_filters, stem_norm=stem_norm,
-        stem_pool=stem_pool, shortcut=shortcut, stride_conv=stride_conv,
-        stride_block=stride_block, conv_bias=conv_bias, norm_momentum=norm_momentum,
-        norm_epsilon=norm_epsilon, zero_init_last=zero_init_last,
+        base_width=base_width, reduce_first=reduce_first, stem=stem, stem_filters=stem_filters,
+        stem_norm=stem_norm, stem_pool=stem_pool, shortcut=shortcut, stride_conv=stride_conv,
+        stride_block=stride_block, downsample=downsample, attention=attention, se_ratio=se_ratio,
+        standardize_weights=standardize_weights, conv_bias=conv_bias, norm=norm,
+        norm_momentum=norm_momentum, norm_epsilon=norm_epsilon, zero_init_last=zero_init_last,
         kernel_initializer=kernel_initializer,
     )  # fmt: skip
     return build_variant(
         variant, num_classes=num_classes, input_shape=input_shape, include_top=include_top,
         pooling=pooling, classifier_activation=classifier_activation, input_tensor=input_tensor,
-        weights=weights, dropout=dropout, drop_path=drop_path, normalization=normalization, name=name,
+        weights=weights, dropout=dropout, drop_path=drop_path,
+        drop_block=drop_block, normalization=normalization,
+        preprocess=preprocess, name=name,
     )  # fmt: skip
 
 
@@ -103,7 +122,9 @@ def build_variant(
     weights=None,
     dropout: float = 0.0,
     drop_path: float = 0.0,
+    drop_block: float = 0.0,
     normalization=None,
+    preprocess: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """Build the network of one row; the arguments are those of `build_resnet`.
@@ -112,12 +133,15 @@ def build_variant(
     """
     num_classes = variant.num_classes if num_classes is None else num_classes
     input_shape = (variant.image_size, variant.image_size, 3) if input_shape is None else input_shape
-    _check(num_classes, pooling, include_top, dropout, drop_path)
-    inputs = _inputs(input_tensor, input_shape)
-    _check_image(inputs.shape, variant.total_stride)
+    _check(num_classes, pooling, include_top, dropout=dropout, drop_path=drop_path, drop_block=drop_block)
+    variant = replace(variant, drop_block=drop_block)
+    transform = _transform_of(weights, normalization, input_tensor) if preprocess else None
+    inputs = _inputs(input_tensor, input_shape if transform is None else (None, None, 3))
+    _check_image(
+        inputs.shape if transform is None else (None, transform.size, transform.size, 3), variant.total_stride
+    )
 
-    x = _normalize(inputs, normalization) if normalization is not None else inputs
-    x = _stem(x, variant)
+    x = _stem(_first_layers(inputs, normalization, transform), variant)
     x = _stages(x, variant, drop_path)
     if variant.preactivation:
         x = norm_act(x, variant, "head")
@@ -128,27 +152,44 @@ def build_variant(
 
 
 def _stem(x, variant):
-    size, stride = {"conv7": (7, 2), "conv3": (3, 1)}[variant.stem]
-    bare = variant.preactivation
-    normalized = variant.stem_norm and not bare
-    x = conv(x, variant.stem_filters, size, variant, stride=stride, normalized=normalized, name="stem_conv")
-    if normalized:
+    x = STEMS[variant.stem](x, variant)
+    if variant.stem_norm and not variant.preactivation:
         x = norm_act(x, variant, "stem")
-    elif not bare:
+    elif not variant.preactivation:
         x = layers.ReLU(name="stem_relu")(x)
-    return max_pool(x, variant, name="stem_pool") if variant.stem_pool else x
+    return POOLS[variant.stem_pool](x, variant, "stem_pool")
+
+
+def _conv7_stem(x, variant):
+    return _last_stem_conv(x, variant, variant.stem_filters, 7, 2, "stem_conv")
+
+
+def _conv3_stem(x, variant):
+    return _last_stem_conv(x, variant, variant.stem_filters, 3, 1, "stem_conv")
+
+
+def _deep_stem(x, variant):
+    first, second, third = variant.stem_filters
+    x = norm_act(conv(x, first, 3, variant, stride=2, name="stem_conv1"), variant, "stem", 1)
+    x = norm_act(conv(x, second, 3, variant, name="stem_conv2"), variant, "stem", 2)
+    return _last_stem_conv(x, variant, third, 3, 1, "stem_conv3")
+
+
+def _last_stem_conv(x, variant, filters, kernel_size, stride, name):
+    normalized = variant.stem_norm and not variant.preactivation
+    return conv(x, filters, kernel_size, variant, stride=stride, normalized=normalized, name=name)
+
+
+STEMS = {"conv7": _conv7_stem, "conv3": _conv3_stem, "deep": _deep_stem}
 
 
 def _stages(x, variant, drop_path):
     rates = _drop_paths(drop_path, sum(reps for reps, _ in variant.stages))
     last = len(variant.stages)
-    for number, (reps, filters) in enumerate(variant.stages, start=1):
+    for number, (reps, _) in enumerate(variant.stages, start=1):
         strides = number < last if variant.stride_block == "last" else number > 1
         drop_paths, rates = rates[:reps], rates[reps:]
-        x = stage(
-            x, reps, filters, variant,
-            name=f"stage{number}", stride=2 if strides else 1, drop_paths=drop_paths,
-        )  # fmt: skip
+        x = stage(x, number, variant, stride=2 if strides else 1, drop_paths=drop_paths)
     return x
 
 
@@ -180,20 +221,20 @@ def _pool(x, pooling):
     return x
 
 
-def _normalize(x, normalization):
-    mean, std = ([float(v) for v in _per_channel(values, x.shape[-1])] for values in normalization)
-    scale = [1 / (255 * s) for s in std]
-    offset = [-m / s for m, s in zip(mean, std, strict=True)]
-    return layers.Rescaling(scale, offset, name="normalize")(x)
+def _first_layers(x, normalization, transform):
+    if transform is not None:
+        return evaluation_transform(x, transform)
+    return x if normalization is None else normalize(x, *normalization)
 
 
-def _per_channel(values, channels):
-    values = list(values) if isinstance(values, (list, tuple)) else [values] * channels
-    if len(values) != channels:
-        raise ValueError(
-            f"normalization has {len(values)} values for an input of {channels} channels: {values}."
-        )
-    return values
+def _transform_of(weights, normalization, input_tensor):
+    """The transform of the record that `weights` names."""
+    if normalization is not None or input_tensor is not None:
+        raise ValueError("preprocess=True brings its own input and normalization; leave out both.")
+    try:
+        return get_record(str(weights)).transform
+    except ValueError as error:
+        raise ValueError(f"preprocess=True needs weights from a record, not {weights!r}: {error}") from error
 
 
 def _inputs(input_tensor, input_shape):
@@ -212,14 +253,14 @@ def _inputs(input_tensor, input_shape):
     return input_tensor
 
 
-def _check(num_classes, pooling, include_top, dropout, drop_path):
+def _check(num_classes, pooling, include_top, **rates):
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes={num_classes!r} must be a positive integer.")
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"pooling={pooling!r} is unknown; choose None, 'avg' or 'max'.")
     if pooling and include_top:
         raise ValueError(f"pooling={pooling!r} is for include_top=False; the head pools by itself.")
-    for name, rate in (("dropout", dropout), ("drop_path", drop_path)):
+    for name, rate in rates.items():
         if not 0 <= rate < 1:
             raise ValueError(f"{name}={rate!r} must be in [0, 1).")
 

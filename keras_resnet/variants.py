@@ -1,151 +1,14 @@
 """Every architecture of the zoo as one row of data. Standard library only.
 
-A network is a stem, then stages of residual blocks, then a head. A stage is a tuple
-``(reps, filters)``: how many blocks, and how wide. A *basic* block of a stage puts out
-``filters`` channels, a *bottleneck* block ``4 * filters``.
-
 Sources, cited in the rows: He et al. 2015 (arXiv:1512.03385), He et al. 2016 "Identity
 mappings" (arXiv:1603.05027), Zagoruyko & Komodakis 2016 (arXiv:1605.07146), Xie et al. 2016
-(arXiv:1611.05431).
+(arXiv:1611.05431), He et al. 2018 "Bag of tricks" (arXiv:1812.01187), Bello et al. 2021
+"Revisiting ResNets" (arXiv:2103.07579), and timm for the combinations that no paper names.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-EXPANSION = {"basic": 1, "bottleneck": 4}
-
-CHOICES = {
-    "block": tuple(EXPANSION),
-    "stem": ("conv7", "conv3"),
-    "stem_pool": ("max", "max_zero", None),
-    "shortcut": ("conv_norm", "conv", "pad"),
-    "stride_conv": ("conv1", "conv2"),
-    "stride_block": ("first", "last"),
-    "conv_bias": ("none", "unnormalized", "all"),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """The architecture of one network; raises ``ValueError`` for one that cannot be built.
-
-    Attributes:
-        stages: ``((reps, filters), ...)``, one pair for each stage. The resolution halves
-            from each stage to the next.
-        block: ``"basic"`` (two 3x3 convolutions) or ``"bottleneck"`` (1x1, 3x3, 1x1).
-        preactivation: normalise and activate before each convolution instead of after it
-            (arXiv:1603.05027). The stem is then a bare convolution, and a last
-            normalisation precedes the head.
-        cardinality: groups of the 3x3 convolution of a bottleneck (arXiv:1611.05431).
-        base_width: channels of one group in a stage of 64 filters. The 3x3 convolution has
-            ``floor(filters * base_width / 64) * cardinality`` channels.
-        stem: ``"conv7"`` (7x7, stride 2) or ``"conv3"`` (3x3, stride 1: CIFAR).
-        stem_filters: channels of the stem.
-        stem_norm: normalise after the stem's convolution (never with preactivation).
-        stem_pool: 3x3 pooling of stride 2 after the stem: ``"max_zero"`` pads with zeros
-            (after a ReLU that is the same as torch's padding with minus infinity, and
-            faster), ``"max"`` pads with minus infinity, ``None`` does not pool.
-        shortcut: the projection: ``"conv_norm"`` (1x1 convolution and normalisation),
-            ``"conv"`` (no normalisation) or ``"pad"`` (option A of arXiv:1512.03385,
-            section 4.2: every second pixel, zero channels on both sides, no parameters).
-        stride_conv: the convolution of a bottleneck that strides: ``"conv2"`` (v1.5: the
-            3x3) or ``"conv1"`` (the original).
-        stride_block: the block of a stage that strides: ``"first"``, or ``"last"`` as in
-            keras.applications' V2, where every stage but the last ends in a stride.
-        conv_bias: ``"none"``, ``"all"``, or ``"unnormalized"`` (only those convolutions
-            that no normalisation follows).
-        norm_momentum: momentum of the moving statistics in Keras's sense (0.9 is 0.1 in
-            torch's).
-        norm_epsilon: added to the variance.
-        zero_init_last: start the last gamma of each branch at zero, so that each block
-            starts as the identity (arXiv:1706.02677, section 5.1). Preactivation branches
-            end in a convolution and ignore it.
-        kernel_initializer: of the convolutions: ``"he_fan_out"`` (arXiv:1502.01852, normal,
-            untruncated) or the name of any Keras initializer.
-        image_size: the side of the images it was made for, in pixels.
-        num_classes: the classes of the dataset that it was made for.
-    """
-
-    stages: tuple[tuple[int, int], ...] = ((3, 64), (4, 128), (6, 256), (3, 512))
-    block: str = "bottleneck"
-    preactivation: bool = False
-    cardinality: int = 1
-    base_width: int = 64
-    stem: str = "conv7"
-    stem_filters: int = 64
-    stem_norm: bool = True
-    stem_pool: str | None = "max_zero"
-    shortcut: str = "conv_norm"
-    stride_conv: str = "conv2"
-    stride_block: str = "first"
-    conv_bias: str = "none"
-    norm_momentum: float = 0.9
-    norm_epsilon: float = 1e-5
-    zero_init_last: bool = True
-    kernel_initializer: str = "he_fan_out"
-    image_size: int = 224
-    num_classes: int = 1000
-
-    def __post_init__(self):
-        for name, allowed in CHOICES.items():
-            if (value := getattr(self, name)) not in allowed:
-                raise ValueError(f"{name}={value!r} is unknown; choose one of {allowed}.")
-        object.__setattr__(self, "stages", _checked_stages(self.stages))
-        for name in ("cardinality", "base_width", "stem_filters", "image_size", "num_classes"):
-            if not _is_positive_int(value := getattr(self, name)):
-                raise ValueError(f"{name}={value!r} must be a positive integer.")
-        if self.block == "basic" and (self.cardinality, self.base_width) != (1, 64):
-            raise ValueError(
-                f"cardinality={self.cardinality} and base_width={self.base_width} apply to "
-                "bottleneck blocks; block='basic' takes 1 and 64."
-            )
-        for _, filters in self.stages:
-            if filters % self.cardinality:
-                raise ValueError(f"filters={filters} is not divisible by cardinality={self.cardinality}.")
-            if self.width(filters) == 0:
-                raise ValueError(
-                    f"filters={filters} with base_width={self.base_width} leaves no channel "
-                    f"to a group: filters * base_width must be at least 64."
-                )
-
-    def width(self, filters: int) -> int:
-        """Channels inside a block of `filters`."""
-        return filters * self.base_width // 64 * self.cardinality
-
-    def out_channels(self, filters: int) -> int:
-        """Channels that a block of `filters` puts out."""
-        return filters * EXPANSION[self.block]
-
-    @property
-    def stem_stride(self) -> int:
-        """Input pixels to a pixel of the first stage, along a side."""
-        return (2 if self.stem == "conv7" else 1) * (2 if self.stem_pool else 1)
-
-    @property
-    def total_stride(self) -> int:
-        """Input pixels to a pixel of the last stage, along a side."""
-        return self.stem_stride * 2 ** (len(self.stages) - 1)
-
-
-def _is_positive_int(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _checked_stages(stages) -> tuple[tuple[int, int], ...]:
-    wanted = "stages must be a non-empty sequence of (reps, filters), such as ((2, 64), (2, 128))"
-    try:
-        pairs = tuple((reps, filters) for reps, filters in stages)
-    except (TypeError, ValueError):
-        raise ValueError(f"{wanted}; got {stages!r}.") from None
-    if not pairs:
-        raise ValueError(f"{wanted}; got {stages!r}.")
-    for number, (reps, filters) in enumerate(pairs, start=1):
-        if not (_is_positive_int(reps) and _is_positive_int(filters)):
-            raise ValueError(
-                f"stage {number} is {(reps, filters)!r}: reps and filters must be positive integers."
-            )
-    return pairs
+from keras_resnet.variant import Variant
 
 
 def _stages(*reps: int, first: int = 64) -> tuple[tuple[int, int], ...]:
@@ -154,15 +17,39 @@ def _stages(*reps: int, first: int = 64) -> tuple[tuple[int, int], ...]:
 
 
 _18, _34, _50 = _stages(2, 2, 2, 2), _stages(3, 4, 6, 3), _stages(3, 4, 6, 3)
-_101, _152 = _stages(3, 4, 23, 3), _stages(3, 8, 36, 3)
+_101, _152, _200 = _stages(3, 4, 23, 3), _stages(3, 8, 36, 3), _stages(3, 24, 36, 3)
+_10, _26, _269 = _stages(1, 1, 1, 1), _stages(2, 2, 2, 2), _stages(3, 30, 48, 8)
+
+# Deep stems: C, and with averages in the shortcut D; wider S; tiered T.
+_C = dict(stem="deep", stem_filters=(32, 32, 64))
+_S = dict(stem="deep", stem_filters=(64, 64, 128))
+_POOL = dict(shortcut="pool_conv_norm")
+_D = _C | _POOL
+_T = _D | dict(stem_filters=(24, 32, 64))
+_SE, _ECA = dict(attention="se"), dict(attention="eca")
+_BLUR = dict(downsample="blur", stem_pool="blur")
+_AA = dict(downsample="avg", stem_pool="avg")
+# arXiv:2103.07579, section 4 and Table 11.
+_RS = _D | _SE | dict(stem_pool="conv", se_ratio=0.25)
+_X32x4d, _X32x8d = dict(cardinality=32, base_width=4), dict(cardinality=32, base_width=8)
+_X64x4d = dict(cardinality=64, base_width=4)
 
 # The original bottleneck as keras.applications has it: stride in the first 1x1, biases.
 _ORIGINAL = dict(stride_conv="conv1", conv_bias="all", norm_epsilon=1.001e-5)
 # arXiv:1603.05027: as timm's resnetv2.py and as keras.applications build it.
 _PREACT = dict(preactivation=True, shortcut="conv")
 _TIMM_V2 = dict(_PREACT, stem_pool="max")
+_TIMM_V2_D = _TIMM_V2 | _C | dict(shortcut="pool_conv")
 _KERAS_V2 = dict(_PREACT, stride_block="last", conv_bias="unnormalized", norm_epsilon=1.001e-5)
 _CIFAR = dict(stem="conv3", stem_pool=None, image_size=32, num_classes=10)
+
+
+def _bit(reps: tuple[int, ...], width: int) -> Variant:
+    """Big Transfer (arXiv:1912.11370, section 3.2), `width` times as wide."""
+    return Variant(
+        stages=_stages(*reps, first=64 * width), stem_filters=64 * width, norm="group",
+        standardize_weights=True, **_PREACT,
+    )  # fmt: skip
 
 
 def _cifar(reps: int, **options) -> Variant:
@@ -185,20 +72,176 @@ def _resnext29(cardinality: int) -> Variant:
     return Variant(stages=_stages(3, 3, 3), cardinality=cardinality, **_CIFAR)
 
 
+def _pruned(*stages):
+    """Channels of each block, from the output of each stage and its blocks' first and second widths."""
+    return tuple(
+        tuple((first, second, out) for first, second in zip(widths[::2], widths[1::2], strict=True))
+        for out, widths in stages
+    )
+
+
+# arXiv:2002.08258, as timm distributes the result.
+_PRUNED_50D = _pruned(
+    (19, (47, 18, 52, 22, 64, 35)),
+    (171, (85, 37, 107, 80, 120, 85, 125, 87)),
+    (818, (198, 126, 255, 232, 256, 233, 253, 235, 256, 225, 256, 239)),
+    (2022, (492, 237, 512, 500, 512, 490)),
+)
+_PRUNED_101D = _pruned(
+    (26, (45, 25, 53, 20, 60, 27)),
+    (142, (81, 24, 93, 49, 102, 54, 122, 78)),
+    (
+        278,
+        (
+            101,
+            25,
+            239,
+            160,
+            234,
+            156,
+            250,
+            176,
+            253,
+            191,
+            251,
+            175,
+            230,
+            128,
+            244,
+            154,
+            244,
+            159,
+            238,
+            97,
+            244,
+            149,
+            253,
+            181,
+            245,
+            119,
+            255,
+            216,
+            256,
+            201,
+            253,
+            149,
+            254,
+            141,
+            256,
+            190,
+            256,
+            217,
+            255,
+            156,
+            256,
+            155,
+            256,
+            232,
+            256,
+            214,
+        ),
+    ),
+    (2042, (499, 289, 512, 512, 512, 502)),
+)
+
+
 VARIANTS: dict[str, Variant] = {
-    # torchvision and timm; arXiv:1512.03385, Table 1, with the stride in the 3x3.
+    # torchvision and timm; arXiv:1512.03385, Table 1, with the stride in the 3x3; the letters
+    # are the stems of arXiv:1812.01187 and of timm.
+    "resnet10t": Variant(stages=_10, block="basic", **_T),
+    "resnet14t": Variant(stages=_10, **_T),
     "resnet18": Variant(stages=_18, block="basic"),
+    "resnet18d": Variant(stages=_18, block="basic", **_D),
     "resnet34": Variant(stages=_34, block="basic"),
+    "resnet34d": Variant(stages=_34, block="basic", **_D),
+    "resnet26": Variant(stages=_26),
+    "resnet26t": Variant(stages=_26, **_T),
+    "resnet26d": Variant(stages=_26, **_D),
     "resnet50": Variant(stages=_50),
+    "resnet50c": Variant(stages=_50, **_C),
+    "resnet50d": Variant(stages=_50, **_D),
+    "resnet50s": Variant(stages=_50, **_S),
+    "resnet50t": Variant(stages=_50, **_T),
     "resnet101": Variant(stages=_101),
+    "resnet101c": Variant(stages=_101, **_C),
+    "resnet101d": Variant(stages=_101, **_D),
+    "resnet101s": Variant(stages=_101, **_S),
     "resnet152": Variant(stages=_152),
-    # arXiv:1611.05431, Table 1.
-    "resnext50_32x4d": Variant(stages=_50, cardinality=32, base_width=4),
-    "resnext101_32x8d": Variant(stages=_101, cardinality=32, base_width=8),
-    "resnext101_64x4d": Variant(stages=_101, cardinality=64, base_width=4),
+    "resnet152c": Variant(stages=_152, **_C),
+    "resnet152d": Variant(stages=_152, **_D),
+    "resnet152s": Variant(stages=_152, **_S),
+    "resnet200": Variant(stages=_200),
+    "resnet200d": Variant(stages=_200, **_D),
+    "resnet50_gn": Variant(stages=_50, norm="group"),
+    "test_resnet": Variant(
+        stages=((1, 32), (1, 48), (1, 48), (1, 96)),
+        block=("basic", "basic", "bottleneck", "basic"),
+        stem="deep",
+        stem_filters=(16, 16, 32),
+        image_size=160,
+        **_POOL,
+    ),
     # arXiv:1605.07146, section 3.4: a 3x3 of twice the width.
     "wide_resnet50_2": Variant(stages=_50, base_width=128),
     "wide_resnet101_2": Variant(stages=_101, base_width=128),
+    # arXiv:1611.05431, Table 1.
+    "resnext50_32x4d": Variant(stages=_50, **_X32x4d),
+    "resnext50d_32x4d": Variant(stages=_50, **_X32x4d, **_D),
+    "resnext101_32x4d": Variant(stages=_101, **_X32x4d),
+    "resnext101_32x8d": Variant(stages=_101, **_X32x8d),
+    "resnext101_32x16d": Variant(stages=_101, cardinality=32, base_width=16),
+    "resnext101_32x32d": Variant(stages=_101, cardinality=32, base_width=32),
+    "resnext101_64x4d": Variant(stages=_101, **_X64x4d),
+    # Efficient channel attention, arXiv:1910.03151.
+    "ecaresnet26t": Variant(stages=_26, **_T, **_ECA),
+    "ecaresnet50d": Variant(stages=_50, **_D, **_ECA),
+    "ecaresnet50d_pruned": Variant(stages=_50, **_D, **_ECA, pruned=_PRUNED_50D),
+    "ecaresnet50t": Variant(stages=_50, **_T, **_ECA),
+    "ecaresnetlight": Variant(stages=_stages(1, 1, 11, 3), **_POOL, **_ECA),
+    "ecaresnet101d": Variant(stages=_101, **_D, **_ECA),
+    "ecaresnet101d_pruned": Variant(stages=_101, **_D, **_ECA, pruned=_PRUNED_101D),
+    "ecaresnet200d": Variant(stages=_200, **_D, **_ECA),
+    "ecaresnet269d": Variant(stages=_269, **_D, **_ECA),
+    "ecaresnext26t_32x4d": Variant(stages=_26, **_X32x4d, **_T, **_ECA),
+    "ecaresnext50t_32x4d": Variant(stages=_50, **_X32x4d, **_T, **_ECA),
+    # Squeeze-and-excitation, arXiv:1709.01507.
+    "seresnet18": Variant(stages=_18, block="basic", **_SE),
+    "seresnet34": Variant(stages=_34, block="basic", **_SE),
+    "seresnet50": Variant(stages=_50, **_SE),
+    "seresnet50t": Variant(stages=_50, **_T, **_SE),
+    "seresnet101": Variant(stages=_101, **_SE),
+    "seresnet152": Variant(stages=_152, **_SE),
+    "seresnet152d": Variant(stages=_152, **_D, **_SE),
+    "seresnet200d": Variant(stages=_200, **_D, **_SE),
+    "seresnet269d": Variant(stages=_269, **_D, **_SE),
+    "seresnext26d_32x4d": Variant(stages=_26, **_X32x4d, **_D, **_SE),
+    "seresnext26t_32x4d": Variant(stages=_26, **_X32x4d, **_T, **_SE),
+    "seresnext50_32x4d": Variant(stages=_50, **_X32x4d, **_SE),
+    "seresnext101_32x4d": Variant(stages=_101, **_X32x4d, **_SE),
+    "seresnext101_32x8d": Variant(stages=_101, **_X32x8d, **_SE),
+    "seresnext101d_32x8d": Variant(stages=_101, **_X32x8d, **_D, **_SE),
+    "seresnext101_64x4d": Variant(stages=_101, **_X64x4d, **_SE),
+    "senet154": Variant(stages=_152, **_X64x4d, **_S, **_SE, reduce_first=2, shortcut="conv3_norm"),
+    # Antialiased: arXiv:1904.11486, and with averages as in timm.
+    "resnetblur18": Variant(stages=_18, block="basic", **_BLUR),
+    "resnetblur50": Variant(stages=_50, **_BLUR),
+    "resnetblur50d": Variant(stages=_50, **_D, **_BLUR),
+    "resnetblur101d": Variant(stages=_101, **_D, **_BLUR),
+    "resnetaa34d": Variant(stages=_34, block="basic", **_D, **_AA),
+    "resnetaa50": Variant(stages=_50, **_AA),
+    "resnetaa50d": Variant(stages=_50, **_D, **_AA),
+    "resnetaa101d": Variant(stages=_101, **_D, **_AA),
+    "seresnetaa50d": Variant(stages=_50, **_D, **_AA, **_SE),
+    "seresnextaa101d_32x8d": Variant(stages=_101, **_X32x8d, **_D, **_AA, **_SE),
+    "seresnextaa201d_32x8d": Variant(stages=_stages(3, 24, 36, 4), **_X32x8d, **_S, **_POOL, **_AA, **_SE),
+    # ResNet-RS, arXiv:2103.07579, Table 11.
+    "resnetrs50": Variant(stages=_50, **_RS),
+    "resnetrs101": Variant(stages=_101, **_RS),
+    "resnetrs152": Variant(stages=_152, **_RS),
+    "resnetrs200": Variant(stages=_200, **_RS),
+    "resnetrs270": Variant(stages=_stages(4, 29, 53, 4), **_RS),
+    "resnetrs350": Variant(stages=_stages(4, 36, 72, 4), **_RS),
+    "resnetrs420": Variant(stages=_stages(4, 44, 87, 4), **_RS),
     # keras.applications' ResNet50/101/152: the network of the paper, with biases.
     "resnet50v1": Variant(stages=_50, **_ORIGINAL),
     "resnet101v1": Variant(stages=_101, **_ORIGINAL),
@@ -209,10 +252,23 @@ VARIANTS: dict[str, Variant] = {
     "resnet152v2_keras": Variant(stages=_152, **_KERAS_V2),
     # timm's resnetv2.py; arXiv:1603.05027.
     "resnetv2_18": Variant(stages=_18, block="basic", **_TIMM_V2),
+    "resnetv2_18d": Variant(stages=_18, block="basic", **_TIMM_V2_D),
     "resnetv2_34": Variant(stages=_34, block="basic", **_TIMM_V2),
+    "resnetv2_34d": Variant(stages=_34, block="basic", **_TIMM_V2_D),
     "resnetv2_50": Variant(stages=_50, **_TIMM_V2),
+    "resnetv2_50d": Variant(stages=_50, **_TIMM_V2_D),
+    "resnetv2_50t": Variant(stages=_50, **_TIMM_V2_D | dict(stem_filters=(24, 32, 64))),
+    "resnetv2_50d_gn": Variant(stages=_50, **_TIMM_V2_D, norm="group"),
     "resnetv2_101": Variant(stages=_101, **_TIMM_V2),
+    "resnetv2_101d": Variant(stages=_101, **_TIMM_V2_D),
     "resnetv2_152": Variant(stages=_152, **_TIMM_V2),
+    "resnetv2_152d": Variant(stages=_152, **_TIMM_V2_D),
+    "resnetv2_50x1_bit": _bit((3, 4, 6, 3), 1),
+    "resnetv2_50x3_bit": _bit((3, 4, 6, 3), 3),
+    "resnetv2_101x1_bit": _bit((3, 4, 23, 3), 1),
+    "resnetv2_101x3_bit": _bit((3, 4, 23, 3), 3),
+    "resnetv2_152x2_bit": _bit((3, 8, 36, 3), 2),
+    "resnetv2_152x4_bit": _bit((3, 8, 36, 3), 4),
     # CIFAR: arXiv:1512.03385, Table 6.
     "resnet20_cifar": _cifar(3),
     "resnet32_cifar": _cifar(5),

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from keras_resnet import VARIANTS, identity_block, projection_block
-from keras_resnet.blocks import conv, max_pool
+from keras_resnet.parts import POOLS, conv
 
 ROW = VARIANTS["resnet50"]
 
@@ -42,7 +42,7 @@ def test_convolution_pads_evenly(rng, size, kernel_size, stride):
 @pytest.mark.parametrize("pool, fill", [("max", -np.inf), ("max_zero", 0)])
 def test_max_pool_pads_evenly(rng, size, pool, fill):
     x = images(rng, 1, size, size, 2) - 3
-    output, _ = run(lambda t: max_pool(t, replace(ROW, stem_pool=pool), name="p"), x)
+    output, _ = run(lambda t: POOLS[pool](t, ROW, "p"), x)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=fill)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, ::2]
     np.testing.assert_array_equal(output, windows.max(axis=(-1, -2)))

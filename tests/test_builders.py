@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import keras_resnet
+import keras_resnet.layers
 from keras_resnet import build_model, build_resnet, list_models
 
 TINY = dict(stages=((1, 8), (1, 16)), block="basic", stem="conv3", stem_pool=None, stem_filters=8)
@@ -206,6 +207,21 @@ def test_drop_path_rises_linearly_and_drops_whole_branches():
     assert 0 < (out[:, 0] == 0).mean() < 0.8
 
 
+def test_drop_block_is_where_timm_has_it():
+    model = build_resnet(stages=((1, 8),) * 4, block="basic", drop_block=0.2, input_shape=(64, 64, 3))
+    found = {x.name: (x.rate, x.block_size, x.gamma_scale) for x in model.layers if "drop_block" in x.name}
+    assert found == {"stage3_block1_drop_block": (0.2, 5, 0.25), "stage4_block1_drop_block": (0.2, 3, 1.0)}
+    layer = keras_resnet.layers.DropBlock(0.2, 3)
+    x = np.ones((8, 20, 20, 4), "float32")
+    np.testing.assert_array_equal(layer(x, training=False), x)
+    dropped = np.array(layer(x, training=True))
+    assert (dropped == 0).mean() == pytest.approx(0.2, abs=0.06)
+    assert dropped.mean() == pytest.approx(1, abs=1e-3)
+    # What is dropped is dropped in squares: a pixel and its neighbours go together.
+    zero = dropped == 0
+    assert (zero[:, 1:] & zero[:, :-1]).mean() > 2 * (zero.mean() ** 2)
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -219,6 +235,7 @@ def test_drop_path_rises_linearly_and_drops_whole_branches():
         (dict(pooling="avg"), "pooling='avg' is for include_top=False"),
         (dict(dropout=1.0), "dropout=1.0"),
         (dict(drop_path=-0.1), "drop_path=-0.1"),
+        (dict(drop_block=2), "drop_block=2"),
         (dict(weights="nowhere.keras"), "nowhere.keras"),
         (dict(block="residual"), "block='residual'"),
     ],
@@ -249,6 +266,8 @@ NETWORKS = st.fixed_dictionaries(
         shortcut=st.sampled_from(["conv_norm", "conv"]),
         stride_conv=st.sampled_from(["conv1", "conv2"]),
         stride_block=st.sampled_from(["first", "last"]),
+        attention=st.sampled_from([None, "se", "eca"]),
+        norm=st.just("batch"),
         conv_bias=st.sampled_from(["none", "unnormalized", "all"]),
     )
 )

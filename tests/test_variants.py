@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from keras_resnet.variants import CHOICES, VARIANTS, Variant
+from keras_resnet.variant import CHOICES, Variant
+from keras_resnet.variants import VARIANTS
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,10 @@ from keras_resnet.variants import CHOICES, VARIANTS, Variant
         (dict(stages=((2, 2.5),)), r"stage 1 is \(2, 2.5\)"),
         (dict(cardinality=48), "filters=64 is not divisible by cardinality=48"),
         (dict(cardinality=0), "cardinality=0"),
+        (dict(block="tower"), "block='tower' is unknown"),
+        (dict(block=("basic", "basic")), "names 2 blocks for 4 stages"),
+        (dict(stem="deep"), "stem_filters=64: stem='deep' takes 3 positive integers"),
+        (dict(stem_filters=(1, 2)), "takes 1 positive integer"),
         (dict(base_width=0), "base_width=0"),
         (dict(stages=((1, 8),), base_width=4), "filters=8 with base_width=4"),
         (dict(block="basic", cardinality=32), "cardinality=32 .* bottleneck"),
