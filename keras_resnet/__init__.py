@@ -2,7 +2,8 @@
 
 from importlib import import_module as _import_module
 
-from keras_resnet.variants import VARIANTS, Variant
+from keras_resnet.variant import Variant
+from keras_resnet.variants import VARIANTS
 
 __version__ = "0.1.0"
 
@@ -15,6 +16,9 @@ _HOMES = {
     "summary": ["features", "shape_table"],
     "kernels": ["accelerate"],
     "weights.load": ["load_weights"],
+    "weights.convert": ["to_state_dict"],
+    "weights.records": ["get_record", "list_records"],
+    "weights.tensors": ["WeightsError"],
     "data.pipeline": ["make_dataset"],
     "data.check": ["check_data"],
     "data.errors": ["DataError"],

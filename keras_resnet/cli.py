@@ -65,7 +65,8 @@ def _parser():
     _add_data_dir(add)
 
     add = command("evaluate", _evaluate, "Print top-1, top-5, loss and the number of images.").add_argument
-    add("model", metavar="RUN_OR_MODEL", help="a run folder or a .keras file")
+    add("model", metavar="RUN_OR_MODEL", help="a run folder, a .keras file, or a variant with --weights")
+    add("--weights", metavar="SOURCE", help="a record or a file of weights for a variant")
     add("--data", required=True)
     add("--split", default="held_out", help="(default: %(default)s)")
     add("--batch-size", type=int, default=128)
@@ -74,6 +75,16 @@ def _parser():
     add = command("predict", _predict, "Print the five likeliest classes of images.").add_argument
     add("model", metavar="RUN_OR_MODEL", help="a run folder or a .keras file")
     add("images", nargs="+", metavar="IMAGE", help="files or folders")
+
+    add = command("convert", _convert, "Write weights in another library's layout.").add_argument
+    add("source", metavar="IN", help="a run folder, a .keras file, or weights for --model")
+    add("target", metavar="OUT", help=".safetensors, .keras or .weights.h5")
+    add("--model", metavar="VARIANT", help="what IN holds the weights of")
+    add("--layout", default="timm", help="timm, torchvision, timm_v2, akamaster (default: %(default)s)")
+
+    add = command("verify", _verify, "Compare variants with their home library.").add_argument
+    add("models", nargs="*", metavar="VARIANT", help="shell patterns (default: all that it has)")
+    add("--against", default="timm", choices=("timm", "torchvision", "keras"))
 
     add = command(
         "check-data", _check_data, "Decode a whole folder; list bad files and class counts."
@@ -133,15 +144,40 @@ def _train(options):
 
 
 def _evaluate(options):
-    from keras_resnet.inference.artifacts import open_model
+    from keras_resnet.inference.artifacts import from_weights, open_model
     from keras_resnet.inference.evaluate import evaluate
 
-    artifact = open_model(options.model)
+    artifact = from_weights(options.model, options.weights) if options.weights else open_model(options.model)
     evaluation = evaluate(
         artifact.model, options.data, options.split, batch_size=options.batch_size,
-        data_dir=options.data_dir, download=not options.no_download,
+        data_dir=options.data_dir, download=not options.no_download, **artifact.options,
     )  # fmt: skip
     print(evaluation)
+
+
+def _convert(options):
+    from keras_resnet.inference.artifacts import from_weights, open_model
+    from keras_resnet.inference.convert import save_as
+
+    artifact = from_weights(options.model, options.source) if options.model else open_model(options.source)
+    save_as(artifact.model, options.target, options.layout)
+
+
+def _verify(options):
+    import fnmatch
+
+    from keras_resnet.inference.verify import format_differences, references, verify
+
+    known = references(options.against)
+    names = [name for name in known if any(fnmatch.fnmatch(name, p) for p in options.models or ["*"])]
+    if not names:
+        raise ValueError(f"{options.against} has none of {', '.join(options.models)}.")
+    rows = []
+    for row in verify(names, against=options.against):
+        rows.append(row)
+        print(format_differences([row]).splitlines()[-1], flush=True)
+    print(f"{sum(row.passed for row in rows)} of {len(rows)} agree")
+    return 0 if all(row.passed for row in rows) else 1
 
 
 def _predict(options):

@@ -6,6 +6,7 @@ import shlex
 import pytest
 from conftest import ROOT
 
+from keras_resnet import VARIANTS
 from keras_resnet.cli import _parser, main
 
 README = (ROOT / "README.md").read_text()
@@ -35,9 +36,7 @@ def test_table_is_the_one_printed(capsys):
 
 
 def test_every_variant_is_named():
-    from keras_resnet import VARIANTS
-
-    words = set(re.findall(r"`([\w]+)`", README.partition("## Train")[0]))
-    stems = {re.sub(r"(_cifar)?$", "", w) for w in words}
-    missing = [n for n in VARIANTS if not any(n.removesuffix("_cifar").endswith(s) for s in stems)]
-    assert missing == []
+    rows = re.findall(r"^\| `(\S*{}\S*)` \| (.+?) \|", README, re.MULTILINE)
+    named = [pattern.format(word) for pattern, words in rows for word in words.split()]
+    assert sorted(named) == sorted(VARIANTS)
+    assert f"There are {len(VARIANTS)} variants" in README

@@ -131,7 +131,7 @@ def test_other_tasks_are_refused(data_dir):
         split_datasets={"train": [(0, {"text": "a", "label": 0})]},
     )  # fmt: skip
     with pytest.raises(
-        DataError, match="words is not for image classification: its features are text, label"
+        DataError, match="words is not for image classification: its features are label, text"
     ):
         make_dataset("words", data_dir=data_dir, download=False)
 

@@ -75,7 +75,7 @@ def _features(info, name):
     image, label = (dict(info.features.items()).get(key) for key in ("image", "label"))
     if not (isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)):
         raise DataError(
-            f"{name} is not for image classification: its features are {', '.join(info.features)}."
+            f"{name} is not for image classification: its features are {', '.join(sorted(info.features))}."
         )
     if image.np_dtype != np.uint8 or image.shape[-1] not in (1, 3):
         found = f"{image.np_dtype} of {image.shape[-1]} channels"

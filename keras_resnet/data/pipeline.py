@@ -9,6 +9,7 @@ from keras_resnet.data.errors import DataError
 from keras_resnet.data.sources import Source, open_source
 
 CROPS = (None, "pad", "resized")
+INTERPOLATIONS = ("bilinear", "bicubic")
 # Undecoded records that a stream shuffles at a time: 0.5 GB of ImageNet, whose records
 # tensorflow-datasets has already stored in random order.
 SHUFFLE_WINDOW = 4096
@@ -27,6 +28,7 @@ def make_dataset(
     crop_padding: int = 4,
     flip: bool = False,
     crop_fraction: float | None = None,
+    interpolation: str = "bilinear",
     data_dir=None,
     download: bool = True,
 ) -> tf.data.Dataset:
@@ -56,6 +58,7 @@ def make_dataset(
         flip: In training, mirror half of the images.
         crop_fraction: How much of the short side is kept where nothing is random; by default
             0.875 where the sizes of the images differ and 1 where they do not.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, where nothing is random.
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
 
@@ -66,7 +69,7 @@ def make_dataset(
     Raises:
         DataError: the data cannot be used. A bad image is found when its batch is made.
     """
-    _check(image_size, batch_size, seed, start_step, crop, crop_fraction)
+    _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation)
     source = open_source(data, split, data_dir=data_dir, download=download)
     training = split == "train" if training is None else training
     steps = source.size // batch_size if training else -(-source.size // batch_size)
@@ -82,7 +85,7 @@ def make_dataset(
         if training and crop == "resized":
             image = transforms.random_resized_crop(image, u, size)
         else:
-            image = transforms.resize_and_crop(image, size, crop_fraction)
+            image = transforms.resize_and_crop(image, size, crop_fraction, interpolation)
         if training and crop == "pad":
             image = transforms.pad_crop(image, u, crop_padding)
         if training and flip:
@@ -100,9 +103,11 @@ def make_dataset(
     return dataset
 
 
-def _check(image_size, batch_size, seed, start_step, crop, crop_fraction):
+def _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation):
     if crop not in CROPS:
         raise DataError(f"crop={crop!r} is unknown; choose one of {CROPS}.")
+    if interpolation not in INTERPOLATIONS:
+        raise DataError(f"interpolation={interpolation!r} is unknown; choose one of {INTERPOLATIONS}.")
     if batch_size < 1 or (image_size is not None and image_size < 1):
         raise DataError(f"batch_size={batch_size} and image_size={image_size} must be at least 1.")
     if not 0 <= seed < 2**31 or start_step < 0:

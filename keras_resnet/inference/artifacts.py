@@ -8,23 +8,29 @@ from pathlib import Path
 import keras
 import yaml
 
+import keras_resnet.layers  # noqa: F401  registers the layers that some files name
+from keras_resnet.builders import build_model
 from keras_resnet.graphs import deep_graphs
 from keras_resnet.kernels import accelerate
+from keras_resnet.weights.records import best_record, get_record
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model from a file.
+    """A model and what one must know to use it.
 
     Attributes:
         model: Pixels of 0 to 255 in, probabilities out.
         class_names: The classes, from classes.txt beside the model; else their numbers.
-        crop_fraction: How much of an image's short side is kept; from config.yaml, else 0.875.
+        options: How its images are prepared, as arguments of `make_dataset`: crop_fraction and
+            interpolation, where they are known.
     """
 
     model: keras.Model
     class_names: tuple[str, ...]
-    crop_fraction: float = 0.875
+    options: dict
 
 
 def open_model(path) -> Artifact:
@@ -45,13 +51,34 @@ def open_model(path) -> Artifact:
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not a readable Keras model: {error}") from error
     names, config = file.parent / "classes.txt", file.parent / "config.yaml"
-    classes = (
-        names.read_text(encoding="utf-8").splitlines() if names.is_file() else range(model.output_shape[-1])
-    )
-    options = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    return Artifact(
-        model, tuple(map(str, classes)), **{k: options[k] for k in ("crop_fraction",) if k in options}
-    )
+    classes = names.read_text(encoding="utf-8").splitlines() if names.is_file() else None
+    known = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    options = {key: known[key] for key in ("crop_fraction", "interpolation") if key in known}
+    return Artifact(model, tuple(classes or map(str, range(model.output_shape[-1]))), options)
+
+
+def from_weights(variant: str, source: str) -> Artifact:
+    """Build a variant with the weights of a record or of a file; see `load_weights`.
+
+    The images are prepared as the record says; for a file as its kind usually is: ImageNet's
+    mean and standard deviation, and 0.875 of the short side where sizes differ.
+
+    Raises:
+        ValueError: the variant or the weights do not exist or do not fit.
+    """
+    source = best_record(variant).name if source == "imagenet" else source
+    if Path(source).exists():
+        model = build_model(variant, weights=source, normalization=(IMAGENET_MEAN, IMAGENET_STD))
+        options = {}
+    else:
+        record = get_record(source)
+        transform = record.transform
+        model = build_model(
+            variant, weights=source, normalization=(transform.mean, transform.std),
+            input_shape=(transform.size, transform.size, 3), num_classes=record.num_classes,
+        )  # fmt: skip
+        options = {"crop_fraction": transform.crop_fraction, "interpolation": transform.interpolation}
+    return Artifact(model, tuple(map(str, range(model.output_shape[-1]))), options)
 
 
 def check_takes_pixels(model: keras.Model) -> None:

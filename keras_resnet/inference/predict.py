@@ -62,7 +62,8 @@ def _predict_one(artifact, path, top):
     if channels == 1:
         image = np.round(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
     size = height or width or 224
-    pixels = resize_and_crop(tf.constant(image), size, artifact.crop_fraction)
+    options = {"crop_fraction": 0.875} | artifact.options
+    pixels = resize_and_crop(tf.constant(image), size, **options)
     probabilities = to_probabilities(artifact.model.predict_on_batch(pixels[None].numpy()))[0]
     best = np.argsort(-probabilities, kind="stable")[:top]
     return Prediction(show(path), [(artifact.class_names[i], float(probabilities[i])) for i in best])

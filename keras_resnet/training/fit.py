@@ -16,14 +16,13 @@ from keras_resnet.builders import build_model
 from keras_resnet.data.errors import clear_errors
 from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.graphs import functional_model
+from keras_resnet.inference.artifacts import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.inference.evaluate import Evaluation, evaluate
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 from keras_resnet.training import runs
 from keras_resnet.training.recipes import RECIPES, Recipe, choose_recipe, describe, override
 
-# Mean and standard deviation of ImageNet's pixels on the scale of 0 to 1; other numbers of
-# channels are centred.
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+# On the scale of 0 to 1. Three channels get ImageNet's, other numbers are centred.
 CENTRED = (0.5, 0.25)
 
 
@@ -91,7 +90,7 @@ def train(
         network = build_model(
             model, input_shape=(size, size, channels), num_classes=len(dataset.class_names),
             dropout=recipe.dropout, drop_path=recipe.drop_path,
-            normalization=IMAGENET if channels == 3 else CENTRED,
+            normalization=(IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else CENTRED,
         )  # fmt: skip
         logits = _compiled(network, recipe, dataset.steps_per_epoch)
     config = {

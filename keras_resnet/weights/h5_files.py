@@ -29,7 +29,7 @@ def open_h5(path: str) -> dict[str, Tensor]:
         with h5py.File(path, "r") as file:
             group = file
             if "model_weights" in file.keys():  # noqa: SIM118 `in file` alone follows links
-                group = _child(file, "model_weights", path)
+                group = open_child(file, "model_weights", path)
             if not isinstance(group, h5py.Group) or not _is_legacy(group):
                 raise WeightsError(
                     f"{path}: is HDF5, but has no attribute 'layer_names' as the weight files of "
@@ -38,7 +38,7 @@ def open_h5(path: str) -> dict[str, Tensor]:
             tensors = {}
             seen = set()
             for layer in group:
-                child = _child(group, layer, path)
+                child = open_child(group, layer, path)
                 if not isinstance(child, h5py.Group):
                     raise WeightsError(f"{path}: {shown(child.name)} is in no layer.")
                 _collect(child, layer, path, tensors, seen)
@@ -54,7 +54,8 @@ def _is_legacy(group):
     return "layer_names" in group.attrs or "layer_names0" in group.attrs
 
 
-def _child(group, name, path):
+def open_child(group, name, path):
+    """A group or dataset inside of the file itself; links out of it are refused."""
     where = f"{path}: {shown(group.name.rstrip('/') + '/' + name)}"
     try:
         link = group.get(name, getlink=True)
@@ -78,17 +79,18 @@ def _collect(group, layer, path, tensors, seen, depth=0):
         raise WeightsError(f"{path}: {shown(group.name)} is nested too deep.")
     seen.add(address)
     for name in group:
-        child = _child(group, name, path)
+        child = open_child(group, name, path)
         if isinstance(child, h5py.Group):
             _collect(child, layer, path, tensors, seen, depth + 1)
             continue
         key, where = f"{layer}/{name.split(':')[0]}", f"{path}: {shown(child.name)}"
         if key in tensors:
             raise WeightsError(f"{where} is a second {shown(key)}: models inside models are not read.")
-        tensors[key] = _described(child, where, path)
+        tensors[key] = describe(child, where, path)
 
 
-def _described(dataset, where, path):
+def describe(dataset, where, path):
+    """The dataset as a `Tensor`, once its declared size is what is stored."""
     if dataset.external or dataset.is_virtual:
         raise WeightsError(f"{where} is external or virtual: its data is in another file.")
     # A filter can be a plug-in, which is code, or decompress a bomb; Keras writes weights without.

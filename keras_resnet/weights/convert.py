@@ -1,0 +1,294 @@
+"""Tensors of other libraries into a model, and back: transposed, complete, or not at all."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_resnet.weights.keymaps import HEAD, LAYOUTS, TORCH_WEIGHTS, Layout, get_layout, layer_keys
+from keras_resnet.weights.tensors import Tensor, WeightsError
+
+# What training counts and no inference needs: steps of a batch normalisation, models of an average.
+_COUNTERS = ("num_batches_tracked", "n_averaged")
+_STEMS = ("stem_conv", "stem_conv1")
+# Our axes in the order of theirs, by the layer.
+_TO_TORCH = {"Conv2D": (3, 2, 0, 1), "Conv1D": (2, 1, 0), "Dense": (1, 0)}
+# Of each kind of difference that an error lists.
+_LISTED = 20
+
+
+@dataclass(frozen=True, eq=False)  # variables compare by value
+class Slot:
+    """One variable of a model and the tensor that belongs there.
+
+    Attributes:
+        variable: Ours.
+        layer: The name of its layer.
+        key: What they call the tensor.
+        axes: Our axes in the order of theirs, or ``None`` where they are the same.
+        shape: The shape of their tensor.
+    """
+
+    variable: keras.Variable
+    layer: str
+    key: str
+    axes: tuple[int, ...] | None
+    shape: tuple[int, ...]
+
+    def ours(self, array: np.ndarray) -> np.ndarray:
+        """Their array as ours."""
+        if self.axes is None:
+            return array
+        return array.reshape(array.shape[: len(self.axes)]).transpose(np.argsort(self.axes))
+
+    def theirs(self) -> np.ndarray:
+        """The variable as their array."""
+        array = self.variable.numpy()
+        return array if self.axes is None else array.transpose(self.axes).reshape(self.shape)
+
+
+def slots(model: keras.Model, layout: str) -> list[Slot]:
+    """Every variable of `model` with the key and shape of its tensor in `layout`.
+
+    Raises:
+        ValueError: the layout is unknown, or has no name for a layer or weight of the model.
+    """
+    rules, keys = get_layout(layout), layer_keys(model, layout)
+    return [
+        _slot(layer, variable, keys[layer.name], rules)
+        for layer in model.layers
+        for variable in layer.weights
+    ]
+
+
+def _slot(layer, variable, key, rules: Layout) -> Slot:
+    if variable.name not in rules.weights:
+        raise ValueError(f"no layout has a name for the weight {variable.name!r} of {layer.name!r}.")
+    axes = None
+    if rules.weights is TORCH_WEIGHTS and variable.name == "kernel":
+        kinds = (kind for kind in _TO_TORCH if isinstance(layer, getattr(keras.layers, kind)))
+        axes = _TO_TORCH[next(kinds)]
+    shape = tuple(variable.shape) if axes is None else tuple(variable.shape[i] for i in axes)
+    if layer.name == HEAD and rules.conv_head and axes:
+        shape = (*shape, 1, 1)
+    return Slot(variable, layer.name, key + rules.weights[variable.name], axes, shape)
+
+
+def to_state_dict(model: keras.Model, layout: str = "timm") -> dict[str, np.ndarray]:
+    """The weights of `model` under the names and in the shapes of another library.
+
+    ``torch.load_state_dict(..., strict=True)`` takes them, once made into tensors, but for the
+    counters ``num_batches_tracked``, which torch adds by itself from a file that has none.
+
+    Args:
+        model: A model of this package.
+        layout: "timm", "torchvision", "timm_v2", "akamaster", "keras_v1" or "keras_v2"; or
+            "keras_resnet", which has a name for every layer: its own.
+
+    Raises:
+        ValueError: the layout is unknown, or has no name for a layer of the model.
+    """
+    return {slot.key: np.ascontiguousarray(slot.theirs()) for slot in slots(model, layout)}
+
+
+def find_layout(model: keras.Model, keys, source: str = "the file") -> str:
+    """The layout in which most of the model's tensors have a name among the `keys` of `source`.
+
+    Raises:
+        ValueError: there is none; the message shows some of the keys.
+    """
+    matches = {}
+    for name, rules in LAYOUTS.items():
+        try:
+            found = sum(slot.key in keys for slot in slots(model, name))
+        except ValueError:  # a network that this library does not have
+            continue
+        # A head decides between layouts that differ in nothing else, also for a model without one.
+        matches[name] = found + (found > 0) * any(key.startswith(rules.head) for key in keys)
+    best = max(matches, key=matches.get)
+    if matches[best] == 0:
+        wanted = ", ".join(slots(model, name)[0].key for name in matches)
+        raise WeightsError(
+            f"{source}: none of the tensors belongs to {model.name!r}: there are "
+            f"{', '.join(sorted(keys)[:5])} ...; its first would be one of {wanted}."
+        )
+    return best
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What goes where: `kept` is loaded, `skipped` is left as it is, `folds` are moving means
+    and the biases to take from them, by their keys; `differences` are what forbids it all."""
+
+    kept: list[Slot]
+    skipped: list[Slot]
+    folds: dict[str, str]
+    differences: list[str]
+
+
+def assign(model: keras.Model, tensors: dict[str, Tensor], source: str, *, adapt: bool = False) -> list[str]:
+    """Put `tensors` into `model`: all of them, or the model stays as it was.
+
+    The bias of a convolution that has none in `model` is taken from the moving mean of the
+    batch normalisation that follows, which is the same network. A head is ignored where
+    `model` has none.
+
+    Args:
+        model: A model of this package.
+        tensors: What `open_tensors` returns.
+        source: What to call it in errors.
+        adapt: Fit the stem to another number of channels (see `adapt_channels`), and leave a
+            head of other classes as it is.
+
+    Returns:
+        The keys that were left out because of `adapt`, which a warning lists too.
+
+    Raises:
+        WeightsError: tensors are missing, left over, of another shape, no floats, or not finite.
+    """
+    tensors = _plain(tensors, source)
+    layout = find_layout(model, tensors, source)
+    plan = _plan(model, tensors, layout, adapt)
+    if plan.differences:
+        fits = not adapt and not _plan(model, tensors, layout, True).differences
+        raise WeightsError(_message(model, source, plan.differences, fits))
+    # Read as a whole before anything is assigned: a tensor that is not finite is found here.
+    arrays = [_read(slot, tensors, plan.folds) for slot in plan.kept]
+    for slot, array in zip(plan.kept, arrays, strict=True):
+        slot.variable.assign(array)
+    left_out = [slot.key for slot in plan.skipped]
+    if left_out:
+        warnings.warn(
+            f"{source} has no head of {plan.skipped[-1].shape[0]} classes; that of {model.name!r} stays "
+            f"as it was, without {', '.join(left_out)}.",
+            stacklevel=3,  # who calls load_weights
+        )
+    return left_out
+
+
+def _plain(tensors, source):
+    """Without counters, and without the prefix that torch's parallel models add."""
+    plain = {}
+    for key, tensor in tensors.items():
+        name = key.removeprefix("module.")
+        if name in plain:
+            raise WeightsError(f"{source}: holds {name!r} twice, with and without 'module.'.")
+        if not name.endswith(_COUNTERS):
+            plain[name] = tensor
+    return plain
+
+
+def _plan(model, tensors, layout, adapt) -> _Plan:
+    wanted = slots(model, layout)
+    head = [slot for slot in wanted if slot.layer == HEAD]
+    skipped = head if adapt and _is_other_head(head, tensors) else []
+    kept = [slot for slot in wanted if slot not in skipped]
+    folds = _folds(model, tensors, layout)
+    expected = {slot.key for slot in wanted} | set(folds.values())
+    unused = [key for key in tensors if key not in expected]
+    if not head:
+        unused = [key for key in unused if not key.startswith(get_layout(layout).head)]
+    return _Plan(kept, skipped, folds, _differences(kept, tensors, unused, adapt))
+
+
+def _is_other_head(head, tensors):
+    """Whether there is a whole head that differs from ours in its classes only, or none at all."""
+    found = [slot for slot in head if slot.key in tensors]
+    if not found or len(found) < len(head):
+        return not found
+    classes = tensors[head[-1].key].shape[-1:]
+    wanted = [(*classes, *s.shape[1:]) if s.axes else (*s.shape[:-1], *classes) for s in head]
+    return classes != head[-1].shape and wanted == [tuple(tensors[slot.key].shape) for slot in head]
+
+
+def _differences(kept, tensors, unused, adapt):
+    missing, others = [], []
+    for slot in kept:
+        if slot.key not in tensors:
+            missing.append(f"missing: {slot.key} {slot.shape}")
+            continue
+        shape, dtype = tuple(tensors[slot.key].shape), tensors[slot.key].dtype
+        if shape != slot.shape and not (adapt and _stem_adapts(slot, shape)):
+            others.append(f"{slot.key}: {shape} in the file, {slot.shape} in the model")
+        elif "float" not in dtype:
+            others.append(f"{slot.key}: {dtype} in the file, floats in the model")
+    unused = [f"unused: {key} {tuple(tensors[key].shape)}" for key in unused]
+    return [kind for kind in (missing, unused, others) if kind]
+
+
+def _stem_adapts(slot, shape):
+    inputs = 1 if slot.axes else 2
+    return (
+        slot.layer in _STEMS
+        and len(shape) == len(slot.shape) == 4
+        and shape[inputs] > 0
+        and (*shape[:inputs], *shape[inputs + 1 :]) == (*slot.shape[:inputs], *slot.shape[inputs + 1 :])
+    )
+
+
+def _message(model, source, differences, fits_adapted):
+    count = sum(len(kind) for kind in differences)
+    lines = [f"{source} does not fit {model.name!r}, {count} difference{'s' * (count > 1)}:"]
+    for kind in differences:
+        lines += [f"  {line}" for line in kind[:_LISTED]]
+        if len(kind) > _LISTED:
+            lines.append(f"  ... and {len(kind) - _LISTED} more like the last")
+    if fits_adapted:
+        lines.append(
+            "adapt=True would load it: it fits the stem to other channels and leaves a head of other classes."
+        )
+    return "\n".join(lines)
+
+
+def _folds(model, tensors, layout):
+    """Moving mean -> bias, for each convolution without a bias that only a batch norm reads."""
+    rules, keys = get_layout(layout), layer_keys(model, layout)
+    biases = {
+        layer.name: f"{keys[layer.name]}{rules.weights['bias']}"
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Conv2D) and not layer.use_bias
+    }
+    biases = {name: key for name, key in biases.items() if key in tensors}
+    if not biases:
+        return {}
+    readers = {}
+    for layer in model.layers:
+        for tensor in keras.tree.flatten(layer.input):
+            readers.setdefault(id(tensor), []).append(layer)
+    for tensor in model.outputs:
+        readers.setdefault(id(tensor), []).append(None)
+    folds = {}
+    for name, bias in biases.items():
+        conv = model.get_layer(name)
+        norm, *others = readers.get(id(conv.output), [None])
+        alone = isinstance(norm, keras.layers.BatchNormalization) and not others
+        if alone and tuple(tensors[bias].shape) == (conv.filters,) and "float" in tensors[bias].dtype:
+            folds[f"{keys[norm.name]}{rules.weights['moving_mean']}"] = bias
+    return folds
+
+
+def _read(slot, tensors, folds):
+    array = slot.ours(tensors[slot.key].read())
+    if slot.key in folds:
+        array = array - tensors[folds[slot.key]].read()
+    if slot.layer in _STEMS and array.ndim == 4:
+        array = adapt_channels(array, slot.variable.shape[2])
+    return array
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A stem kernel ``(height, width, inputs, filters)`` for another number of inputs.
+
+    For one it is the sum, which sees a grey image as the network saw it in all channels; for
+    others the inputs are repeated, and scaled so that the sum stays about the same (timm's rule).
+    """
+    inputs = kernel.shape[2]
+    if channels == inputs:
+        return kernel
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    repeated = np.tile(kernel, (1, 1, -(-channels // inputs), 1))[:, :, :channels]
+    return repeated * np.float32(inputs / channels)
