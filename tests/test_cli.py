@@ -114,7 +114,6 @@ def test_convert_and_evaluate_weights(tmp_path, capsys):
     assert "does not fit 'resnet32_cifar'" in capsys.readouterr().err
 
 
-@pytest.mark.xdist_group("training")
 def test_train_evaluate_predict(tmp_path, folder):
     arguments = [
         "--epochs",
@@ -144,7 +143,6 @@ def test_train_evaluate_predict(tmp_path, folder):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/ptmx"), reason="needs a terminal")
-@pytest.mark.xdist_group("training")
 def test_keras_own_bar_on_a_terminal(tmp_path):
     import pty
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import twins
-from test_table import each_variant, shallow
+from test_table import shallow
 
 from keras_resnet import to_state_dict
 from keras_resnet.graphs import functional_model
@@ -72,7 +72,7 @@ def assert_same_numbers(found, golden):
     assert (errors <= 1e-4 * abs(stages).max(axis=1)).all()
 
 
-@pytest.mark.parametrize("name", each_variant(GOLDEN))
+@pytest.mark.parametrize("name", GOLDEN)
 def test_twin_computes_what_timm_computes(name):
     layout = "timm_v2" if VARIANTS[name].preactivation else "timm"
     model, _ = with_synthetic_weights(twins.twin(name), layout)

@@ -1,5 +1,6 @@
 """What every row of the table promises; a new row is tested by being there."""
 
+import functools
 import inspect
 import json
 import math
@@ -42,14 +43,9 @@ def is_giant(name):
     return sum(reps for reps, _ in VARIANTS[name].stages) > GIANT
 
 
-def each_variant():
-    """Every test of one variant on one worker, which then builds it once."""
-    for name in VARIANTS:
-        marks = [pytest.mark.xdist_group(name)] + [pytest.mark.slow] * is_giant(name)
-        yield pytest.param(name, marks=marks)
-
-
-@pytest.fixture(scope="module", params=list(each_variant()))
+@pytest.fixture(
+    scope="module", params=[pytest.param(n, marks=[pytest.mark.slow] * is_giant(n)) for n in VARIANTS]
+)
 def built(request):
     """A variant as its builder makes it, but with kernels of zeros, which cost no time."""
     name = request.param
@@ -200,19 +196,21 @@ def test_features(built):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_gradients_reach_every_weight(name):
+    assert silent_weights(shallow(name, zero_init_last=False)) == []
+
+
+@functools.cache  # many variants share a twin
+def silent_weights(row):
+    """The weights that no gradient reaches."""
     import tensorflow as tf
 
     keras.utils.set_random_seed(1)
-    row = shallow(name, zero_init_last=False)
     model = build_variant(row, num_classes=3, input_shape=(2 * row.total_stride,) * 2 + (3,))
     images = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype("float32")
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(images, training=True)[:, 0] ** 2)
     gradients = tape.gradient(loss, [v.value for v in model.trainable_weights])
-    silent = [
-        v.path
-        for v, g in zip(model.trainable_weights, gradients, strict=True)
-        if g is None or not np.any(g.numpy())
-    ]
+    pairs = zip(model.trainable_weights, gradients, strict=True)
+    silent = [v.path for v, g in pairs if g is None or not np.any(g.numpy())]
     # A bias before a batch normalisation has none: the mean takes it out again.
-    assert [path for path in silent if not (row.conv_bias == "all" and path.endswith("bias"))] == []
+    return [path for path in silent if not (row.conv_bias == "all" and path.endswith("bias"))]

@@ -8,8 +8,6 @@ import tensorflow_datasets as tfds
 from keras_resnet import DataError, make_dataset
 from keras_resnet.data import pipeline, sources
 
-pytestmark = pytest.mark.xdist_group("tfds")
-
 
 def examples(count, shape=(6, 6, 3)):
     rng = np.random.default_rng(count)

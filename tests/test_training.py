@@ -18,8 +18,6 @@ from keras_resnet import RECIPES, DataError, Recipe, evaluate, open_model, train
 from keras_resnet.training import fit, runs
 from keras_resnet.training.recipes import choose_recipe, describe, override
 
-pytestmark = pytest.mark.xdist_group("training")
-
 QUICK = dict(epochs=2, warmup_epochs=1.0)
 
 
