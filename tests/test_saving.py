@@ -34,11 +34,12 @@ def differences(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("saved"), np.random.default_rng(0)
     for kind in ("stock", "registered"):
         (folder / kind).mkdir()
-    for name, row in VARIANTS.items():
-        file = (
-            folder / ("registered" if row.standardize_weights or row.downsample == "blur" else "stock") / name
-        )
-        small = shallow(name, zero_init_last=False)
+    twins = {}  # many variants differ in depth only and share a twin
+    for name in VARIANTS:
+        twins.setdefault(shallow(name, zero_init_last=False), []).append(name)
+    for small, (name, *_) in twins.items():
+        registered = small.standardize_weights or small.downsample == "blur"
+        file = folder / ("registered" if registered else "stock") / name
         model = build_variant(small, num_classes=5, input_shape=(None, None, 3), dropout=0.1, drop_path=0.1)
         images = rng.normal(size=(2, *(2 * small.total_stride,) * 2, 3)).astype("float32")
         np.save(f"{file}.x.npy", images)
