@@ -57,8 +57,7 @@ def norm_act(x, variant, name, number=""):
 def conv_norm_act(x, filters, kernel_size, stride, groups, variant, name, number):
     """A convolution of a branch with what follows it."""
     x = conv(x, filters, kernel_size, variant, stride=stride, groups=groups, name=f"{name}_conv{number}")
-    x = norm(x, variant, name, number)
-    return layers.ReLU(name=f"{name}_relu{number}")(x)
+    return norm_act(x, variant, name, number)
 
 
 # The same for the convolution of a branch that may stride, in three ways.
