@@ -19,11 +19,13 @@ HOUSE = [
     ["data"],
     ["report", "inference"],
     ["training"],
+    ["benchmark"],
+    ["commands"],
     ["cli"],
     ["__main__"],
 ]
 FLOORS = {room: floor for floor, rooms in enumerate(HOUSE) for room in rooms}
-WINGS = {"weights", "data", "report", "inference", "training"}
+WINGS = {"weights", "data", "report", "inference", "training", "benchmark", "commands"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

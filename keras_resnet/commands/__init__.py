@@ -1,0 +1,1 @@
+"""What each command takes and calls. Nothing but the table is imported before it is needed."""

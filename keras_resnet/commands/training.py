@@ -1,0 +1,50 @@
+"""`train`."""
+
+from __future__ import annotations
+
+from keras_resnet.commands.options import add_data_dir
+
+
+def register(command):
+    """Add the command."""
+    add = command("train", _train, "Train a variant; without arguments, a small one on digits.").add_argument
+    add("--model", default="resnet20_cifar", help="a name of 'keras-resnet list' (default: %(default)s)")
+    add(
+        "--data",
+        default="digits",
+        help="digits, a name of tensorflow-datasets, a folder or an .npz (default: %(default)s)",
+    )
+    add("--recipe", help="digits, small or photographs (default: the one that fits the data)")
+    add("--epochs", type=int)
+    add("--batch-size", type=int)
+    add("--image-size", type=int, metavar="PIXELS")
+    add("--seed", type=int, default=0)
+    add("--out", metavar="FOLDER", help="the run folder (default: a new one in runs)")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a field of the recipe; may be repeated",
+    )
+    add_data_dir(add)
+
+
+def _train(options):
+    import yaml
+
+    from keras_resnet.training.fit import train
+
+    settings = {}
+    for item in options.set:
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"--set {item!r}: expected KEY=VALUE.")
+        settings[key] = yaml.safe_load(value)
+    for key in ("epochs", "batch_size"):
+        if getattr(options, key) is not None:
+            settings[key] = getattr(options, key)
+    train(
+        options.model, options.data, options.recipe, image_size=options.image_size, seed=options.seed,
+        out=options.out, data_dir=options.data_dir, download=not options.no_download, settings=settings,
+    )  # fmt: skip

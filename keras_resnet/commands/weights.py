@@ -1,0 +1,41 @@
+"""`convert` and `verify`."""
+
+from __future__ import annotations
+
+
+def register(command):
+    """Add the commands."""
+    add = command("convert", _convert, "Write weights in another library's layout.").add_argument
+    add("source", metavar="IN", help="a run folder, a .keras file, or weights for --model")
+    add("target", metavar="OUT", help=".safetensors, .keras or .weights.h5")
+    add("--model", metavar="VARIANT", help="what IN holds the weights of")
+    add("--layout", default="timm", help="timm, torchvision, timm_v2, akamaster (default: %(default)s)")
+
+    add = command("verify", _verify, "Compare variants with their home library.").add_argument
+    add("models", nargs="*", metavar="VARIANT", help="shell patterns (default: all that it has)")
+    add("--against", default="timm", choices=("timm", "torchvision", "keras"))
+
+
+def _convert(options):
+    from keras_resnet.inference.artifacts import from_weights, open_model
+    from keras_resnet.inference.convert import save_as
+
+    artifact = from_weights(options.model, options.source) if options.model else open_model(options.source)
+    save_as(artifact.model, options.target, options.layout)
+
+
+def _verify(options):
+    import fnmatch
+
+    from keras_resnet.inference.verify import format_differences, references, verify
+
+    known = references(options.against)
+    names = [name for name in known if any(fnmatch.fnmatch(name, p) for p in options.models or ["*"])]
+    if not names:
+        raise ValueError(f"{options.against} has none of {', '.join(options.models)}.")
+    rows = []
+    for row in verify(names, against=options.against):
+        rows.append(row)
+        print(format_differences([row]).splitlines()[-1], flush=True)
+    print(f"{sum(row.passed for row in rows)} of {len(rows)} agree")
+    return 0 if all(row.passed for row in rows) else 1
