@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 
-from keras_resnet.commands import data, inference, training, weights, zoo
+from keras_resnet.commands import benchmark, data, inference, training, weights, zoo
 
 # In the order of --help.
-GROUPS = (zoo, training, inference, weights, data)
+GROUPS = (zoo, training, inference, weights, data, benchmark)
 
 
 def main(arguments=None) -> int:
@@ -17,6 +17,8 @@ def main(arguments=None) -> int:
     options = _parser().parse_args(arguments)
     # TensorFlow's notes about its own start-up; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow leaves oneDNN off on AMD's CPUs, where it trains and infers twice as fast.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     try:
         return options.run(options) or 0
     except (ValueError, FileExistsError, ImportError) as error:

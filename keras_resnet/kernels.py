@@ -15,14 +15,16 @@ import keras
 
 
 def accelerate(model: keras.Model) -> keras.Model:
-    """Give the grouped convolutions of `model` TensorFlow's own kernel, in place.
+    """Give the layers of `model` TensorFlow's own kernels, in place, before it is compiled.
 
-    The builders do this by themselves. A model that came from a file needs it: a
-    ``.keras`` file holds stock layers, and a stock grouped convolution goes through XLA,
-    which on a CPU takes 65 to 265 times as long to train.
+    Batch normalizations get the fused kernel in place of Keras's primitive operations, which
+    halves the time of a ResNet's training step (`benchmarks/NOTES.md`) and takes 16-bit
+    features as they are; grouped convolutions get TensorFlow's, where Keras goes through XLA.
+    `train` does this first. A model that came from a file needs it again: a ``.keras`` file
+    holds stock layers. Outputs, gradients and statistics stay stock Keras's within rounding.
 
     Args:
-        model: any Keras model. Nested models are visited too.
+        model: Any Keras model. Nested models are visited too.
 
     Returns:
         The same model.
@@ -32,13 +34,62 @@ def accelerate(model: keras.Model) -> keras.Model:
             accelerate(layer)
         elif isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
             use_native_grouped_kernel(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization) and _has_vendor_kernels():
+            use_fused_normalization(layer)
     return model
 
 
 def use_native_grouped_kernel(layer: keras.layers.Conv2D) -> None:
-    """Replace XLA by TensorFlow's kernel in one grouped, channels-last ``Conv2D``."""
+    """Replace XLA by TensorFlow's kernel in one grouped, channels-last ``Conv2D``.
+
+    The builders do this by themselves: on a CPU, XLA takes 65 to 265 times as long to train.
+    """
     if keras.config.backend() == "tensorflow" and layer.data_format == "channels_last":
         layer.convolution_op = types.MethodType(_grouped_convolution, layer)
+
+
+def use_fused_normalization(layer: keras.layers.BatchNormalization) -> None:
+    """Replace primitive operations by TensorFlow's fused kernel in one batch normalization.
+
+    Layers that the kernel does not fit are left as they are: another axis than the last of
+    four, no gamma or beta, statistics over several devices, renormalization, subclasses.
+    """
+    fits = (
+        type(layer) is keras.layers.BatchNormalization
+        and layer.built
+        and layer.input_spec.ndim == 4
+        and layer.axis in (-1, 3)
+        and layer.scale
+        and layer.center
+        and not layer.synchronized
+        and not layer.renorm
+    )
+    if keras.config.backend() == "tensorflow" and fits:
+        layer.call = types.MethodType(_fused_normalization, layer)
+
+
+def _fused_normalization(layer, inputs, training=None, mask=None):
+    import tensorflow as tf
+
+    if mask is not None or layer.dtype_policy.variable_dtype != "float32":
+        return type(layer).call(layer, inputs, training=training, mask=mask)
+    # Half-precision policies hand over their own features; 64 bits have no such kernel.
+    inputs = tf.cast(inputs, layer.compute_dtype)
+    training = bool(training and layer.trainable)
+    mean, variance = (v.value for v in (layer.moving_mean, layer.moving_variance))
+    none = tf.constant([], tf.float32)
+    outputs, batch_mean, batch_variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs, scale=layer.gamma.value, offset=layer.beta.value, epsilon=layer.epsilon,
+        mean=none if training else mean, variance=none if training else variance, is_training=training,
+    )  # fmt: skip
+    if training:
+        # The kernel estimates the variance of the population (n - 1); Keras keeps the batch's (n).
+        count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
+        batch_variance *= (count - 1) / count
+        keep = layer.momentum
+        layer.moving_mean.assign(mean * keep + batch_mean * (1 - keep))
+        layer.moving_variance.assign(variance * keep + batch_variance * (1 - keep))
+    return outputs
 
 
 def _grouped_convolution(layer, inputs, kernel):
@@ -47,21 +98,25 @@ def _grouped_convolution(layer, inputs, kernel):
     def convolve(x, k):
         return tf.nn.conv2d(x, k, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
 
-    if _has_native_grouped_gradient():
+    if _has_vendor_kernels():
         return convolve(inputs, kernel)
     parts = zip(tf.split(inputs, layer.groups, axis=-1), tf.split(kernel, layer.groups, axis=-1), strict=True)
     return tf.concat([convolve(x, k) for x, k in parts], axis=-1)
 
 
 @functools.cache
-def _has_native_grouped_gradient() -> bool:
-    """Whether this process can differentiate a grouped ``tf.nn.conv2d``.
+def _has_vendor_kernels() -> bool:
+    """Whether cuDNN or oneDNN computes in this process, found by what only they can do.
 
-    cuDNN and oneDNN can. TensorFlow's Eigen kernels, in use on CPUs for which it leaves
-    oneDNN off (AMD's, by default), cannot: there one convolution for each group is the
-    fastest exact way (33 ms forward and backward for 32 groups of a 14x14x1024 input,
-    batch 8, where a block-diagonal dense kernel takes 1195 ms; two EPYC cores).
+    TensorFlow leaves oneDNN off on CPUs other than Intel's, unless ``TF_ENABLE_ONEDNN_OPTS=1``
+    was in the environment before its import. Its Eigen kernels cannot differentiate a grouped
+    ``tf.nn.conv2d``: there one convolution for each group is the fastest exact way (33 ms
+    forward and backward for 32 groups of a 14x14x1024 input, batch 8, where a block-diagonal
+    dense kernel takes 1195 ms; two EPYC cores). Their fused batch normalization is no faster
+    than Keras's.
     """
+    if keras.config.backend() != "tensorflow":
+        return False
     import tensorflow as tf
 
     with tf.init_scope():  # outside of the graph that is being traced; it stops gradient tapes too

@@ -79,3 +79,15 @@ def plot_stages(rows: list[Row], title: str, path) -> None:
 
 def _macs(row):
     return "multiply-adds open" if row.macs is None else f"{row.macs / 1e9:.3f} G multiply-adds"
+
+
+def plot_bars(values: dict[str, float], title: str, unit: str, path) -> None:
+    """A horizontal bar for each name, the first on top."""
+    figure = Figure(figsize=(9, 0.8 + 0.45 * len(values)), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.barh(list(values), list(values.values()))
+    axes.bar_label(bars, fmt="{:,.1f}", padding=3)
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel=unit)
+    axes.margins(x=0.15)
+    figure.savefig(path, dpi=120)

@@ -18,6 +18,7 @@ from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.graphs import functional_model
 from keras_resnet.inference.artifacts import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.inference.evaluate import Evaluation, evaluate
+from keras_resnet.kernels import accelerate
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 from keras_resnet.training import runs
 from keras_resnet.training.recipes import RECIPES, Recipe, choose_recipe, describe, override
@@ -92,7 +93,7 @@ def train(
             dropout=recipe.dropout, drop_path=recipe.drop_path,
             normalization=(IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else CENTRED,
         )  # fmt: skip
-        logits = _compiled(network, recipe, dataset.steps_per_epoch)
+        logits = _compiled(accelerate(network), recipe, dataset.steps_per_epoch)
     config = {
         "model": model, "data": _name(data), "image_size": size, "channels": channels,
         "crop_fraction": held_out.crop_fraction, "seed": seed, "recipe": describe(recipe),

@@ -1,0 +1,1 @@
+"""Measurements that anybody can repeat: contenders take turns in one process."""
