@@ -128,3 +128,21 @@ def _has_vendor_kernels() -> bool:
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
             return False
     return True
+
+
+@functools.cache
+def computes_bfloat16() -> bool:
+    """Whether bfloat16 is fast here: on a GPU, and on CPUs with AVX512-BF16 or AMX units.
+
+    Others emulate it, many times slower than float32.
+    """
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), [])
+    except OSError:  # not Linux
+        return False
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags)) and _has_vendor_kernels()

@@ -7,8 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet import kernels
+from keras_resnet import build_resnet
 from keras_resnet.benchmark import rounds, train
+from keras_resnet.cli import main
 
 
 def test_contenders_take_turns_and_medians_are_compared():
@@ -51,7 +52,7 @@ def test_tables_are_saved_as_text_csv_and_picture(tmp_path):
 
 
 def test_stock_copy_computes_the_same_with_stock_layers_alone():
-    model = kernels.accelerate(train._build("resnext29_8x64d_cifar", 16, "float32"))
+    model = build_resnet(stages=((1, 32),), cardinality=4, input_shape=(32, 32, 3), num_classes=3)
     copy = train.stock_copy(model)
     bound = {"call", "convolution_op"}
     assert any(bound & vars(layer).keys() for layer in model.layers)
@@ -60,7 +61,21 @@ def test_stock_copy_computes_the_same_with_stock_layers_alone():
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_train_measures_every_contender():
-    rows = train.run("resnet20_cifar", batch_size=2, image_size=8, rounds=1, steps=1, precisions=("float32",))
-    assert [row.contender for row in rows[:2]] == ["Keras fit, float32", "accelerated, float32"]
-    assert all(row.rate > 0 for row in rows if not row.note)
+def test_the_command_prints_and_saves(capsys, tmp_path):
+    arguments = [
+        "benchmark",
+        "train",
+        "--batch-size",
+        "2",
+        "--image-size",
+        "8",
+        "--steps",
+        "1",
+        "--rounds",
+        "1",
+    ]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert "accelerated, float32" in capsys.readouterr().out
+    assert len(list(tmp_path.iterdir())) == 3
+    assert main(["benchmark", "startup", "--batch-size", "2"]) == 2
+    assert "no option for batch_size" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_resnet.benchmark.rounds import Row, take_turns
 from keras_resnet.builders import build_model
 from keras_resnet.inference.references import import_library, references
-from keras_resnet.kernels import accelerate
+from keras_resnet.kernels import accelerate, computes_bfloat16
 from keras_resnet.variants import VARIANTS
 
 
@@ -23,7 +23,6 @@ def run(
     image_size: int | None = None,
     rounds: int = 5,
     steps: int = 4,
-    precisions=("float32", "mixed_bfloat16"),
 ) -> list[Row]:
     """Time `steps` training steps on one batch of noise in memory, with SGD and Nesterov momentum.
 
@@ -36,7 +35,6 @@ def run(
         image_size: Side of the images; by default the variant's.
         rounds: Rounds of each contender.
         steps: Steps in a round.
-        precisions: Policies of the accelerated contenders.
 
     Returns:
         A row for each contender; `rate` is images in a second.
@@ -48,9 +46,12 @@ def run(
     contenders: dict[str, Callable[[], int] | str] = {
         "Keras fit, float32": _fit(stock_copy(_build(variant, size, "float32")), images, labels, steps)
     }
-    for precision in precisions:
-        model = accelerate(_build(variant, size, precision))
-        contenders[f"accelerated, {precision}"] = _fit(model, images, labels, steps)
+    for precision in ("float32", "mixed_bfloat16"):
+        if precision != "float32" and not computes_bfloat16():
+            contenders[f"accelerated, {precision}"] = "this processor has no bfloat16 units"
+        else:
+            model = accelerate(_build(variant, size, precision))
+            contenders[f"accelerated, {precision}"] = _fit(model, images, labels, steps)
     contenders |= _torch_contenders(variant, images, labels, steps)
     return take_turns(contenders, rounds)
 

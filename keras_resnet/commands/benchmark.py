@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-TABLES = ("train", "startup")
+UNITS = {"train": "img/s", "startup": "starts/s"}
 
 
 def register(command):
     """Add the command."""
     add = command("benchmark", _benchmark, "Measure against other libraries, taking turns.").add_argument
-    add("table", choices=TABLES)
-    add("--model", metavar="VARIANT", help="train: a variant (default: resnet20_cifar)")
-    add("--batch-size", type=int, help="train: images in a step (default: 128)")
-    add("--image-size", type=int, metavar="PIXELS", help="train: side of the images (default: the variant's)")
-    add("--steps", type=int, help="train: steps in a round (default: 4)")
+    add("table", choices=UNITS)
+    add("--model", dest="variant", metavar="VARIANT")
+    add("--batch-size", type=int)
+    add("--image-size", type=int, metavar="PIXELS")
+    add("--steps", type=int, help="train: steps in a round")
     add("--rounds", type=int, default=5, help="rounds of each contender (default: %(default)s)")
     add("--out", metavar="FOLDER", help="also write the table as text, CSV and picture")
 
 
 def _benchmark(options):
+    import inspect
     from importlib import import_module
 
     from keras_resnet.benchmark.rounds import format_rows, save
 
-    names = {"model": "variant", "batch_size": "batch_size", "image_size": "image_size", "steps": "steps"}
-    given = {to: getattr(options, name) for name, to in names.items() if getattr(options, name) is not None}
-    rows = import_module(f"keras_resnet.benchmark.{options.table}").run(rounds=options.rounds, **given)
+    run = import_module(f"keras_resnet.benchmark.{options.table}").run
+    known = inspect.signature(run).parameters
+    given = {key: getattr(options, key) for key in ("variant", "batch_size", "image_size", "steps")}
+    given = {key: value for key, value in given.items() if value is not None}
+    if extra := given.keys() - known.keys():
+        raise ValueError(f"benchmark {options.table} has no option for {', '.join(sorted(extra))}.")
+    rows = run(rounds=options.rounds, **given)
     title = " ".join([options.table, *(f"{key} {value}" for key, value in given.items())])
-    unit = "starts/s" if options.table == "startup" else "img/s"
-    print(format_rows(title, rows, unit))
+    print(format_rows(title, rows, UNITS[options.table]))
     if options.out:
-        save(title, rows, options.out, unit)
+        save(title, rows, options.out, UNITS[options.table])
