@@ -14,9 +14,9 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from keras_resnet import RECIPES, DataError, Recipe, evaluate, open_model, train
-from keras_resnet.training import fit, runs
-from keras_resnet.training.recipes import choose_recipe, describe, override
+from keras_resnet import RECIPES, DataError, evaluate, open_model, train
+from keras_resnet.training import runs
+from keras_resnet.training.recipe import describe
 
 QUICK = dict(epochs=2, warmup_epochs=1.0)
 
@@ -66,7 +66,7 @@ def test_saved_model_is_the_one_that_was_evaluated(run):
     assert evaluation.top1 == run.evaluation.top1
     assert evaluation.loss == pytest.approx(run.evaluation.loss, rel=1e-4)
     assert evaluation.count == 359
-    assert artifact.options == {"crop_fraction": 1.0}
+    assert artifact.options == {"crop_fraction": 1.0, "interpolation": "bilinear"}
     assert artifact.class_names == tuple("0123456789")
 
 
@@ -136,59 +136,6 @@ def test_failed_save_leaves_the_former_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         runs.save_model(Full(), tmp_path)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"model.keras": "former"}
-
-
-# Recipes.
-
-
-def test_unknown_names():
-    with pytest.raises(ValueError, match="no recipe 'he2015'; choose one of digits, small, photographs"):
-        train(recipe="he2015")
-    with pytest.raises(ValueError, match="no variant 'resnet21_cifar'"):
-        train("resnet21_cifar")
-    with pytest.raises(ValueError, match="no field 'learning_rat'; did you mean 'learning_rate'"):
-        train(settings={"learning_rat": 0.1})
-
-
-@pytest.mark.parametrize(
-    "settings, message",
-    [
-        ({"epochs": 0}, "epochs=0 must be above 0"),
-        ({"epochs": 2.5}, "epochs=2.5 is float; the field takes int"),
-        ({"batch_size": True}, "batch_size=True is bool"),
-        ({"flip": "yes"}, "flip='yes' is str; the field takes bool"),
-        ({"epochs": 3}, "warmup_epochs=3 must be at least 0 and below epochs=3"),
-        ({"crop": 3}, "crop=3 is int"),
-    ],
-)
-def test_bad_settings(settings, message):
-    with pytest.raises(ValueError, match=message):
-        override(RECIPES["digits"], settings)
-
-
-def test_override_casts_whole_numbers():
-    recipe = override(RECIPES["digits"], {"learning_rate": 1, "crop": None})
-    assert type(recipe.learning_rate) is float
-    assert recipe.crop is None
-
-
-def test_recipe_for_the_data():
-    assert [choose_recipe(*x) for x in (("digits", 8), ("cifar10", 32), ("folder", 224))] == list(RECIPES)
-
-
-def test_decay_spares_biases_and_normalisation():
-    network = fit.build_model("resnet20_cifar", input_shape=(8, 8, 3))
-    logits = fit._compiled(network, Recipe(epochs=2, batch_size=8, learning_rate=0.1), 10)
-    decayed = {v.name for v in logits.trainable_variables if logits.optimizer._use_weight_decay(v)}
-    assert decayed == {"kernel"}
-
-
-def test_schedule():
-    network = fit.build_model("resnet20_cifar", input_shape=(8, 8, 3))
-    logits = fit._compiled(network, Recipe(epochs=4, batch_size=8, learning_rate=0.4, warmup_epochs=1.0), 10)
-    schedule = logits.optimizer._learning_rate
-    rates = [float(schedule(step)) for step in (0, 5, 10, 25, 40)]
-    assert rates == pytest.approx([0.0, 0.2, 0.4, 0.2, 0.0], abs=1e-6)
 
 
 def test_device_in_words():

@@ -8,13 +8,12 @@ from keras_resnet.commands.options import add_data_dir
 def register(command):
     """Add the command."""
     add = command("train", _train, "Train a variant; without arguments, a small one on digits.").add_argument
-    add("--model", default="resnet20_cifar", help="a name of 'keras-resnet list' (default: %(default)s)")
+    add("--model", help="a name of 'keras-resnet list' (default: the recipe's, or resnet20_cifar)")
     add(
         "--data",
-        default="digits",
-        help="digits, a name of tensorflow-datasets, a folder or an .npz (default: %(default)s)",
+        help="digits, a name of tensorflow-datasets, a folder or an .npz (default: the recipe's, or digits)",
     )
-    add("--recipe", help="digits, small or photographs (default: the one that fits the data)")
+    add("--recipe", help="a name of the README or a .yaml file (default: the one that fits the data)")
     add("--epochs", type=int)
     add("--batch-size", type=int)
     add("--image-size", type=int, metavar="PIXELS")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import sys
 import time
@@ -12,19 +11,16 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet.builders import build_model
 from keras_resnet.data.errors import clear_errors
-from keras_resnet.data.pipeline import make_dataset
-from keras_resnet.graphs import functional_model
-from keras_resnet.inference.artifacts import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.inference.evaluate import Evaluation, evaluate
-from keras_resnet.kernels import accelerate
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 from keras_resnet.training import runs
-from keras_resnet.training.recipes import RECIPES, Recipe, choose_recipe, describe, override
-
-# On the scale of 0 to 1. Three channels get ImageNet's, other numbers are centred.
-CENTRED = (0.5, 0.25)
+from keras_resnet.training.compile import build_network, compile_logits
+from keras_resnet.training.datasets import held_out_dataset, phases, training_dataset
+from keras_resnet.training.ema import EMA
+from keras_resnet.training.guards import checked_fit
+from keras_resnet.training.recipe import Recipe, describe
+from keras_resnet.training.recipes import choose_recipe, find_recipe
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,8 @@ class Run:
 
 
 def train(
-    model: str = "resnet20_cifar",
-    data="digits",
+    model: str | None = None,
+    data=None,
     recipe: str | Recipe | None = None,
     *,
     image_size: int | None = None,
@@ -52,10 +48,12 @@ def train(
     """Train a variant and write a run folder.
 
     Args:
-        model: Name of a variant.
-        data: Anything that `make_dataset` takes and that has a training and a held-out split.
-        recipe: Name of a recipe, a `Recipe`, or ``None`` for the one that fits the data.
-        image_size: Side of the images in pixels; see `make_dataset`.
+        model: Name of a variant; by default the recipe's, or "resnet20_cifar".
+        data: Anything that `make_dataset` takes and that has a training and a held-out split;
+            by default the recipe's, or "digits".
+        recipe: Name of a recipe, a YAML file of its fields, a `Recipe`, or ``None`` for the one
+            that fits the data.
+        image_size: Side of all images in pixels, instead of what the recipe says.
         seed: Decides initial weights, order, augmentation and dropout.
         out: The run folder, which must not exist or be empty; by default a new one in "runs".
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
@@ -64,50 +62,50 @@ def train(
 
     Returns:
         The run. Its folder holds config.yaml, env.json, classes.txt, history.csv,
-        model.keras, curves.png and confusion_matrix.png.
+        model.keras, curves.png and confusion_matrix.png. Where the recipe averages the weights,
+        model.keras holds the average and model_as_trained.keras the last weights.
 
     Raises:
         ValueError: an unknown variant, recipe or field.
         DataError: the data cannot be used.
         FileExistsError: `out` holds files.
     """
-    held_out = make_dataset(
-        data,
-        "held_out",
-        image_size=image_size,
-        batch_size=256,
-        training=False,
-        data_dir=data_dir,
-        download=download,
-    )
+    where = {"data_dir": data_dir, "download": download}
+    recipe, data, held_out = _open(recipe, data, image_size, settings or {}, where)
+    model = model or recipe.model or "resnet20_cifar"
     size, channels = held_out.element_spec[0].shape[2:]
-    recipe = _resolve(recipe, data, size, settings or {})
-    dataset = make_dataset(
-        data, "train", image_size=image_size, batch_size=recipe.batch_size, seed=seed, crop=recipe.crop,
-        crop_padding=recipe.crop_padding, flip=recipe.flip, data_dir=data_dir, download=download,
-    )  # fmt: skip
+    sizes = phases(recipe)
+    dataset = training_dataset(data, recipe, sizes[0][2], seed, **where)
+    steps = recipe.steps_per_epoch or dataset.steps_per_epoch
     keras.utils.set_random_seed(seed)
-    with _dtype_policy(recipe.precision):
-        network = build_model(
-            model, input_shape=(size, size, channels), num_classes=len(dataset.class_names),
-            dropout=recipe.dropout, drop_path=recipe.drop_path,
-            normalization=(IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else CENTRED,
-        )  # fmt: skip
-        logits = _compiled(accelerate(network), recipe, dataset.steps_per_epoch)
+    network = build_network(model, recipe, size, channels, len(dataset.class_names))
+    any_size = {side or dataset.element_spec[0].shape[2] for _, _, side in sizes} != {size}
+    logits = compile_logits(network, recipe, steps, any_size=any_size)
     config = {
         "model": model, "data": _name(data), "image_size": size, "channels": channels,
-        "crop_fraction": held_out.crop_fraction, "seed": seed, "recipe": describe(recipe),
+        "crop_fraction": held_out.crop_fraction, "interpolation": recipe.interpolation, "seed": seed,
+        "recipe": describe(recipe),
     }  # fmt: skip
     folder = runs.create(out, config, dataset.class_names)
-    print(f"{model}, {network.count_params():,} parameters, on {runs.device()}: {folder}", flush=True)
-    log = EpochLog(folder / "history.csv", dataset.steps_per_epoch * recipe.batch_size, recipe.epochs)
+    print(
+        f"{model}, {network.count_params():,} parameters, on {runs.device()}, "
+        f"jit_compile={logits.jit_compile}: {folder}",
+        flush=True,
+    )
+    log = EpochLog(folder / "history.csv", steps * recipe.batch_size, recipe.epochs)
+    ema = EMA(recipe.ema, recipe.ema_every) if recipe.ema else None
     with clear_errors(), contextlib.ExitStack() as after:
         # Whatever stops the training, the weights of that moment are kept.
-        after.callback(runs.save_model, network, folder)
-        logits.fit(
-            dataset, epochs=recipe.epochs, steps_per_epoch=dataset.steps_per_epoch,
-            validation_data=held_out, callbacks=[log], shuffle=False, verbose=int(sys.stdout.isatty()),
-        )  # fmt: skip
+        after.callback(_save, network, folder, ema)
+        for first, end, side in sizes:
+            if first:
+                dataset = training_dataset(data, recipe, side, seed, first * steps, **where)
+                logits.make_train_function(force=True)  # one graph for each size
+            checked_fit(
+                logits, dataset, steps_per_epoch=steps, initial_epoch=first, epochs=end,
+                validation_data=held_out, callbacks=[ema, log] if ema else [log],
+                verbose=int(sys.stdout.isatty()),
+            )  # fmt: skip
     evaluation = evaluate(network, held_out)
     plot_curves(log.history, folder / "curves.png")
     plot_confusion_matrix(evaluation.confusion, dataset.class_names, folder / "confusion_matrix.png")
@@ -144,11 +142,7 @@ class EpochLog(keras.callbacks.Callback):
             "images_per_second": self._images / self._seconds,
         }
         self.history.append(row)
-        with open(self._path, "a", newline="") as file:
-            writer = csv.DictWriter(file, row)
-            if epoch == 0:
-                writer.writeheader()
-            writer.writerow({key: f"{value:.6g}" for key, value in row.items()})
+        runs.write_history(self.history, self._path)
         if not sys.stdout.isatty():
             line = (
                 "epoch {epoch}/{epochs}  loss {loss:.4f}  train {train_accuracy:.4f}"
@@ -156,47 +150,38 @@ class EpochLog(keras.callbacks.Callback):
             )
             print(line.format(epochs=self._epochs, **row), flush=True)
 
+    def get_state(self) -> dict:
+        """What `set_state` needs."""
+        return {"history": self.history}
+
+    def set_state(self, state: dict):
+        """Continue from what `get_state` gave: the file holds its rows and no others."""
+        self.history = list(state["history"])
+        runs.write_history(self.history, self._path)
+
 
 def _name(data):
     """What config.yaml calls the data: arrays have no name."""
     return os.fspath(data) if isinstance(data, str | os.PathLike) else "arrays"
 
 
-def _resolve(recipe, data, image_size, settings):
+def _open(recipe, data, image_size, settings, where):
+    """The recipe with its settings, the data, and what is held out of them."""
+    if image_size:
+        settings = {"test_image_size": None, "image_sizes": (), **settings, "image_size": image_size}
+    # Those that are chosen by the data's size treat held-out images alike.
+    found = find_recipe("small" if recipe is None else recipe, settings)
+    data = data if data is not None else found.data or "digits"
+    held_out = held_out_dataset(data, found, **where)
     if recipe is None:
-        recipe = choose_recipe(data, image_size)
-    if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise ValueError(f"there is no recipe {recipe!r}; choose one of {', '.join(RECIPES)}.")
-        recipe = RECIPES[recipe]
-    return override(recipe, settings)
+        found = find_recipe(choose_recipe(data, held_out.element_spec[0].shape[2]), settings)
+    return found, data, held_out
 
 
-def _compiled(network, recipe, steps_per_epoch):
-    """The network up to its logits, where the cross-entropy is exact, ready for `fit`."""
-    warmup = round(recipe.warmup_epochs * steps_per_epoch)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else recipe.learning_rate, recipe.epochs * steps_per_epoch - warmup,
-        warmup_target=recipe.learning_rate if warmup else None, warmup_steps=warmup,
-    )  # fmt: skip
-    optimizer = keras.optimizers.SGD(
-        schedule, momentum=recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=recipe.weight_decay
-    )
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    logits = functional_model(network.input, network.get_layer("head").output)
-    logits.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
-    )
-    return logits
-
-
-@contextlib.contextmanager
-def _dtype_policy(name):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+def _save(network, folder, ema):
+    """The weights; with an average, the model keeps that, and both sets are written."""
+    if ema:
+        ema.swap_out()
+        runs.save_model(network, folder, "model_as_trained")
+        ema.swap_in()
+    runs.save_model(network, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
@@ -33,14 +34,24 @@ def create(out, config: dict, class_names) -> Path:
     return folder
 
 
-def save_model(model: keras.Model, folder: Path) -> None:
+def save_model(model: keras.Model, folder: Path, name: str = "model") -> None:
     """Write model.keras; a file of that name is replaced by a whole one or not at all."""
-    part = folder / "model.part.keras"
+    part = folder / f"{name}.part.keras"
     try:
         model.save(part)
-        os.replace(part, folder / "model.keras")
+        os.replace(part, folder / f"{name}.keras")
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_history(rows: list[dict], path) -> None:
+    """Write history.csv, one row for each epoch, as a whole."""
+    part = Path(f"{path}.part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0] if rows else [])
+        writer.writeheader()
+        writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
+    os.replace(part, path)
 
 
 def device() -> str:

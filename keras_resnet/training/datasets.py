@@ -1,0 +1,52 @@
+"""From a recipe to its datasets."""
+
+from __future__ import annotations
+
+from keras_resnet.data.mixing import mix_dataset
+from keras_resnet.data.pipeline import make_dataset
+from keras_resnet.training.recipe import Recipe
+
+AUGMENTATION = (
+    "crop", "crop_padding", "flip", "augment", "augment_magnitude", "augment_ops", "color_jitter", "erase",
+    "repeats",
+)  # fmt: skip
+SOFTENING = ("mixup", "cutmix", "label_smoothing")
+
+
+def training_dataset(data, recipe: Recipe, image_size: int | None, seed: int, start_step: int = 0, **where):
+    """The batches of a training, without end: a pure function of the seed and of the step.
+
+    Labels are soft where the recipe mixes images or smooths labels.
+
+    Args:
+        data: Anything that `make_dataset` takes.
+        recipe: Its batch size and augmentation are used.
+        image_size: Side in pixels, or ``None``; see `make_dataset`.
+        seed: Decides order, augmentation and mixing.
+        start_step: Batches to leave out at the start, counted over all epochs.
+        **where: `data_dir` and `download` of `make_dataset`.
+    """
+    options = {name: getattr(recipe, name) for name in AUGMENTATION}
+    options = {name: value for name, value in options.items() if value != getattr(Recipe, name)}
+    dataset = make_dataset(
+        data, "train", image_size=image_size, batch_size=recipe.batch_size, seed=seed, start_step=start_step,
+        **options, **where,
+    )  # fmt: skip
+    soft = {name: getattr(recipe, name) for name in SOFTENING}
+    return mix_dataset(dataset, seed=seed, start_step=start_step, **soft) if any(soft.values()) else dataset
+
+
+def held_out_dataset(data, recipe: Recipe, **where):
+    """One pass over the held-out images, as the recipe has them evaluated."""
+    last = recipe.image_sizes[-1][1] if recipe.image_sizes else recipe.image_size
+    return make_dataset(
+        data, "held_out", training=False, batch_size=256, image_size=recipe.test_image_size or last,
+        crop_fraction=recipe.test_crop_fraction, interpolation=recipe.interpolation, **where,
+    )  # fmt: skip
+
+
+def phases(recipe: Recipe) -> list[tuple[int, int, int | None]]:
+    """``(first epoch, end, side of the images)`` of each size that the training goes through."""
+    starts = recipe.image_sizes or ((0, recipe.image_size),)
+    ends = [first for first, _ in starts[1:]] + [recipe.epochs]
+    return [(first, end, side) for (first, side), end in zip(starts, ends, strict=True)]

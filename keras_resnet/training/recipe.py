@@ -1,0 +1,256 @@
+"""The record that says how to train: its fields, how they are changed, and how a file gives them."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+import types
+from dataclasses import MISSING, dataclass, field, fields, replace
+from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
+
+import yaml
+
+from keras_resnet.variant import Variant
+
+CHOICES = {
+    "optimizer": ("sgd", "lamb"),
+    "schedule": ("cosine", "step", "constant", "polynomial", "one_cycle"),
+    "loss": ("softmax", "sigmoid"),
+    "jit_compile": ("auto", True, False),
+}
+ABOVE_ZERO = ("epochs", "batch_size", "steps_per_epoch", "learning_rate", "accumulate", "clip_norm",
+              "image_size", "test_image_size", "ema_every", "factor", "power")  # fmt: skip
+NOT_NEGATIVE = ("weight_decay", "mixup", "cutmix")
+BELOW_ONE = ("momentum", "label_smoothing", "ema", "dropout", "drop_path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained; raises ``ValueError`` for what cannot be.
+
+    Attributes:
+        model, data: What `keras_resnet.train` takes where it is told nothing else.
+        architecture: Fields of the variant to replace; see `keras_resnet.Variant`.
+        image_size: Side of the training images in pixels; by default what the data have.
+        image_sizes: ``((first epoch, side), ...)``, for training on images that grow.
+        test_image_size: Side of the held-out images, where it is another.
+        test_crop_fraction, interpolation: How these are cut out and resized; see
+            `keras_resnet.make_dataset`.
+        epochs: Passes over the training images.
+        steps_per_epoch: Steps of an epoch, for an epoch that is not one pass.
+        batch_size: Images in a step.
+        accumulate: Steps whose mean gradient makes one update. Schedules count steps.
+        optimizer: ``"sgd"`` (as torch's) or ``"lamb"`` (as timm's); see
+            `keras_resnet.training.optimizers`.
+        learning_rate: The highest.
+        momentum, nesterov: Of SGD.
+        weight_decay: Coefficient of the L2 term: SGD adds ``weight_decay * weight`` to the
+            gradient, LAMB to the update before it is scaled.
+        decay_all: Decay biases and normalisation too, not only kernels.
+        clip_norm: The gradients are scaled down to this norm, taken over all of them.
+        schedule: How the rate changes from step to step: ``"cosine"`` and ``"polynomial"``
+            (of degree `power`) fall to zero, ``"step"`` multiplies by `factor` at each epoch
+            of `boundaries`, ``"one_cycle"`` rises from a 25th and falls along half cosines
+            (arXiv:1708.07120), or ``"constant"``.
+        warmup_epochs: Over which the rate first rises, linearly from zero.
+        boundaries: In epochs from the start of the training.
+        loss: ``"softmax"`` cross-entropy, or ``"sigmoid"``: a binary one for each class
+            (arXiv:2110.00476), their mean.
+        label_smoothing: Share of the label that is spread over all classes.
+        mixup, cutmix: Parameter of the Beta distribution (arXiv:1710.09412, 1905.04899), or 0;
+            with both, each batch gets one or the other.
+        crop, crop_padding, flip: Augmentation; see `keras_resnet.make_dataset`.
+        augment, augment_magnitude, augment_ops, color_jitter, erase, repeats: Likewise.
+        dropout, drop_path: See `keras_resnet.build_resnet`.
+        ema: Decay, in a step, of the moving average of weights and statistics that is
+            evaluated and saved; 0 for none.
+        ema_every: Steps between its updates.
+        precision: Keras's dtype policy, such as "float32" or "mixed_bfloat16".
+        jit_compile: Whether XLA compiles the step; ``"auto"`` leaves it to Keras.
+    """
+
+    model: str | None = None
+    data: str | None = None
+    architecture: dict = field(default_factory=dict)
+    image_size: int | None = None
+    image_sizes: tuple[tuple[int, int], ...] = ()
+    test_image_size: int | None = None
+    test_crop_fraction: float | None = None
+    interpolation: str = "bilinear"
+    epochs: int
+    steps_per_epoch: int | None = None
+    batch_size: int
+    accumulate: int = 1
+    optimizer: str = "sgd"
+    learning_rate: float
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    decay_all: bool = False
+    clip_norm: float | None = None
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    boundaries: tuple[float, ...] = ()
+    factor: float = 0.1
+    power: float = 1.0
+    loss: str = "softmax"
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    crop: str | None = None
+    crop_padding: int = 4
+    flip: bool = False
+    augment: str | None = None
+    augment_magnitude: float = 9.0
+    augment_ops: int = 2
+    color_jitter: float = 0.0
+    erase: float = 0.0
+    repeats: int = 1
+    dropout: float = 0.0
+    drop_path: float = 0.0
+    ema: float = 0.0
+    ema_every: int = 1
+    precision: str = "float32"
+    jit_compile: bool | str = "auto"
+
+    def __post_init__(self):
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {allowed}.")
+        values = {name: value for name, value in describe(self).items() if value is not None}
+        for name, value in values.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name}={value} must be a finite number.")
+        _check_range(values, ABOVE_ZERO, lambda value: value > 0, "above 0")
+        _check_range(values, NOT_NEGATIVE, lambda value: value >= 0, "at least 0")
+        _check_range(values, BELOW_ONE, lambda value: 0 <= value < 1, "in [0, 1)")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} must be at least 0 and below epochs={self.epochs}."
+            )
+        _check_rising("boundaries", self.boundaries)
+        _check_rising("image_sizes", [first for first, _ in self.image_sizes])
+        if self.image_sizes and (self.image_sizes[0][0] != 0 or self.image_sizes[-1][0] >= self.epochs):
+            raise ValueError(
+                f"image_sizes={self.image_sizes} must begin with epoch 0 and stay below epochs={self.epochs}."
+            )
+        for name in self.architecture:
+            _check_name(name, get_type_hints(Variant), "a variant")
+
+
+def override(recipe: Recipe, settings: dict) -> Recipe:
+    """The recipe with some fields replaced.
+
+    Whole numbers become floats and lists tuples where the field takes them, and so does the
+    text of a number: YAML takes ``1e-4``, which has no point, for text.
+
+    Raises:
+        ValueError: a field is unknown (the nearest is suggested) or its value of another type.
+    """
+    return replace(recipe, **_cast_fields(settings))
+
+
+def read_recipe(path) -> Recipe:
+    """A recipe from a YAML file, whose keys are the fields.
+
+    Raises:
+        ValueError: the file cannot be read, holds anything but plain values, or is no recipe.
+    """
+    try:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no plain YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: expected fields of a recipe, such as 'epochs: 90'.")
+    needed = [f.name for f in fields(Recipe) if f.default is MISSING and f.default_factory is MISSING]
+    missing = [name for name in needed if name not in settings]
+    if missing:
+        raise ValueError(f"{path}: a recipe needs {', '.join(missing)} too.")
+    try:
+        return Recipe(**_cast_fields(settings))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def describe(recipe: Recipe) -> dict:
+    """The fields as a plain dictionary, in order, with lists for tuples."""
+    return {item.name: _plain(getattr(recipe, item.name)) for item in fields(recipe)}
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
+
+
+def _cast_fields(settings):
+    kinds = get_type_hints(Recipe)
+    changes = {}
+    for key, value in settings.items():
+        _check_name(key, kinds, "a recipe")
+        try:
+            changes[key] = _cast(value, kinds[key])
+        except TypeError:
+            wanted = getattr(kinds[key], "__name__", None) if isinstance(kinds[key], type) else None
+            raise ValueError(
+                f"{key}={value!r} is {type(value).__name__}; the field takes {wanted or kinds[key]}."
+            ) from None
+    return changes
+
+
+def _cast(value, kind):
+    """`value` as a `kind`; a ``TypeError`` where it is something else."""
+    if isinstance(kind, types.UnionType):
+        for option in get_args(kind):
+            try:
+                return _cast(value, option)
+            except TypeError:
+                continue
+        raise TypeError
+    if get_origin(kind) is tuple:
+        return _cast_tuple(value, get_args(kind))
+    if kind is dict and isinstance(value, dict):
+        return {key: _frozen(inner) for key, inner in value.items()}
+    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            raise TypeError from None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError
+    return value
+
+
+def _cast_tuple(value, kinds):
+    if not isinstance(value, (list, tuple)):
+        raise TypeError
+    kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
+    if len(kinds) != len(value):
+        raise TypeError
+    return tuple(_cast(inner, kind) for inner, kind in zip(value, kinds, strict=True))
+
+
+def _frozen(value):
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _check_name(name, known, owner):
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}."
+        raise ValueError(f"{owner} has no field {name!r}; {hint}")
+
+
+def _check_range(values, names, holds, words):
+    for name in names:
+        if name in values and not holds(values[name]):
+            raise ValueError(f"{name}={values[name]!r} must be {words}.")
+
+
+def _check_rising(name, values):
+    if any(later <= earlier for earlier, later in itertools.pairwise(values)):
+        raise ValueError(f"{name}={values} must rise.")
