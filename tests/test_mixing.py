@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras_resnet import make_dataset
 from keras_resnet.data.mixing import mix, mix_dataset
 
-BATCH, SIDE = 64, 16
+BATCH, SIDE = 63, 16
 # Image i is of grey level 3 i, and of class i modulo 4.
 IMAGES = np.broadcast_to(3 * np.arange(BATCH, dtype=np.uint8)[:, None, None, None], (BATCH, SIDE, SIDE, 3))
 LABELS = np.arange(BATCH) % 4
@@ -36,7 +36,7 @@ def test_smoothing():
 def test_mixup_is_a_weighted_sum_with_the_reverse(step):
     images, labels = mixed(step, mixup=1.0, label_smoothing=0.2)
     one_hot = np.eye(4)[LABELS] * 0.8 + 0.05
-    kept = (labels[0, 0] - 0.05) / 0.8  # the last image is of class 3
+    kept = (labels[0, 0] - 0.05) / 0.8  # the last image is of class 2
     assert 0.01 < kept < 0.99
     np.testing.assert_allclose(labels, kept * one_hot + (1 - kept) * one_hot[::-1], atol=1e-6)
     wanted = kept * IMAGES.astype(float) + (1 - kept) * IMAGES[::-1]

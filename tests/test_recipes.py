@@ -21,7 +21,7 @@ from keras_resnet.training.losses import accuracy, sigmoid_cross_entropy, softma
 from keras_resnet.training.recipe import describe, override, read_recipe
 from keras_resnet.training.recipes import choose_recipe, find_recipe
 
-TINY = {"stages": ((1, 8), (1, 8)), "stem": "conv3", "stem_filters": 8, "stem_pool": None}
+TINY = {"stages": ((1, 8),), "stem": "conv3", "stem_filters": 8, "stem_pool": None}
 PLAIN = Recipe(epochs=2, batch_size=8, learning_rate=0.1)
 
 

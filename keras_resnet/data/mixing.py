@@ -67,6 +67,7 @@ def mix(
     labels = tf.one_hot(labels, num_classes) * (1 - label_smoothing) + label_smoothing / num_classes
     if not (mixup or cutmix):
         return images, labels
+    shape = images.shape
     seeds = [[(seed << 32) + _STREAM + which, tf.cast(step, tf.int64)] for which in range(4)]
 
     def by_sum():
@@ -80,7 +81,7 @@ def mix(
         images, kept = tf.cond(coin, by_sum, by_rectangle)
     else:
         images, kept = by_sum() if mixup else by_rectangle()
-    return images, kept * labels + (1 - kept) * labels[::-1]
+    return tf.ensure_shape(images, shape), kept * labels + (1 - kept) * labels[::-1]
 
 
 def _beta(alpha, seed):
@@ -91,25 +92,37 @@ def _beta(alpha, seed):
     return tf.cast(share, tf.float32)
 
 
+def _reversed(images):
+    # Not images[::-1], which takes 25 times as long for a batch of 64x224x224x3.
+    return tf.gather(images, tf.range(tf.shape(images)[0] - 1, -1, -1))
+
+
 def _mixup(images, kept):
-    mixed = kept * tf.cast(images, tf.float32) + (1 - kept) * tf.cast(images[::-1], tf.float32)
-    return tf.cast(tf.round(mixed), images.dtype), kept
+    """``kept`` of each image and the rest of its partner, to the nearest grey level."""
+    count = tf.shape(images)[0]
+    first, second = images[: count // 2], _reversed(images)[: count // 2]
+    a, b = tf.cast(first, tf.float32), tf.cast(second, tf.float32)
+    mixed = tf.cast(b + kept * (a - b) + 0.5, images.dtype)
+    # The two mixtures of a pair add up to the pair; unsigned bytes overflow and come back.
+    partners = _reversed(first + second - mixed)
+    return tf.concat([mixed, images[count // 2 : count - count // 2], partners], 0), kept
 
 
 def _cutmix(images, kept, seed):
     """A rectangle of ``1 - kept`` of the area around a random pixel, cut off at the border."""
-    height, width = (tf.shape(images)[axis] for axis in (1, 2))
-    side = tf.sqrt(1 - kept)
-    places = tf.random.stateless_uniform([2], seed)
-    rows, columns = (_within(size, side, u) for size, u in ((height, places[0]), (width, places[1])))
-    inside = rows[:, None] & columns[None, :]
-    kept = 1 - tf.reduce_mean(tf.cast(inside, tf.float32))
-    return tf.where(inside[None, :, :, None], images[::-1], images), kept
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    side, places = tf.sqrt(1 - kept), tf.random.stateless_uniform([2], seed)
+    top, bottom = _within(height, side, places[0])
+    left, right = _within(width, side, places[1])
+    pasted = _reversed(images[:, top:bottom, left:right])
+    rows = images[:, top:bottom]
+    rows = tf.concat([rows[:, :, :left], pasted, rows[:, :, right:]], 2)
+    kept = 1 - tf.cast((bottom - top) * (right - left), tf.float32) / tf.cast(height * width, tf.float32)
+    return tf.concat([images[:, :top], rows, images[:, bottom:]], 1), kept
 
 
 def _within(size, share, place):
-    """Whether each of `size` positions lies in a `share` of them around a random one."""
+    """Begin and end of a `share` of `size` positions, around a random one, inside of them."""
     length = tf.cast(tf.cast(size, tf.float32) * share, tf.int32)
     start = tf.cast(place * tf.cast(size, tf.float32), tf.int32) - length // 2
-    position = tf.range(size)
-    return (position >= start) & (position < start + length)
+    return tf.maximum(start, 0), tf.minimum(start + length, size)
