@@ -64,6 +64,7 @@ def test_info(capsys, tmp_path):
         (["train", "--set", "epochs"], "--set 'epochs': expected KEY=VALUE"),
         (["train", "--set", "epoch=3"], "no field 'epoch'; did you mean 'epochs'"),
         (["train", "--recipe", "none"], "no recipe 'none'"),
+        (["train", "--recipe", "none.yaml"], "none.yaml: No such file or directory"),
         (["evaluate", "nowhere", "--data", "digits"], "nowhere: there is no such model"),
         (["predict", "nowhere", "image.jpg"], "nowhere: there is no such model"),
         (["check-data", "nowhere"], "nowhere: there is no such folder"),

@@ -106,11 +106,7 @@ def train(
                 validation_data=held_out, callbacks=[ema, log] if ema else [log],
                 verbose=int(sys.stdout.isatty()),
             )  # fmt: skip
-    evaluation = evaluate(network, held_out)
-    plot_curves(log.history, folder / "curves.png")
-    plot_confusion_matrix(evaluation.confusion, dataset.class_names, folder / "confusion_matrix.png")
-    print(f"held-out images: {evaluation}", flush=True)
-    return Run(folder, network, log.history, evaluation)
+    return _report(network, held_out, folder, log.history, dataset.class_names)
 
 
 class EpochLog(keras.callbacks.Callback):
@@ -176,6 +172,14 @@ def _open(recipe, data, image_size, settings, where):
     if recipe is None:
         found = find_recipe(choose_recipe(data, held_out.element_spec[0].shape[2]), settings)
     return found, data, held_out
+
+
+def _report(network, held_out, folder, history, class_names):
+    evaluation = evaluate(network, held_out)
+    plot_curves(history, folder / "curves.png")
+    plot_confusion_matrix(evaluation.confusion, class_names, folder / "confusion_matrix.png")
+    print(f"held-out images: {evaluation}", flush=True)
+    return Run(folder, network, history, evaluation)
 
 
 def _save(network, folder, ema):
