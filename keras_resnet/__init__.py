@@ -24,6 +24,8 @@ _HOMES = {
     "data.errors": ["DataError"],
     "training.recipe": ["Recipe"],
     "training.recipes": ["RECIPES"],
+    "training.checkpoint": ["Checkpoint", "Position"],
+    "training.snapshots": ["SnapshotError"],
     "training.fit": ["train"],
     "inference.artifacts": ["open_model"],
     "inference.evaluate": ["evaluate"],

@@ -13,7 +13,11 @@ GROUPS = (zoo, training, inference, weights, data, benchmark)
 
 
 def main(arguments=None) -> int:
-    """Run one command; returns the exit status: 0, 1 (bad data found), 2 (bad input), 130 (Ctrl-C)."""
+    """Run one command; returns the exit status.
+
+    0; 1: bad data was found; 2: bad input; 3: the loss of a training became NaN or infinite;
+    130: Ctrl-C. SIGTERM ends a training with 143, by `SystemExit`.
+    """
     options = _parser().parse_args(arguments)
     # TensorFlow's notes about its own start-up; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -24,6 +28,9 @@ def main(arguments=None) -> int:
     except (ValueError, FileExistsError, ImportError) as error:
         print(f"keras-resnet: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:
+        print(f"keras-resnet: {error}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         return 130
 

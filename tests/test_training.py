@@ -1,9 +1,14 @@
 """From a command to a run folder."""
 
+import contextlib
 import csv
 import dataclasses
+import errno
+import functools
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +20,8 @@ import tensorflow as tf
 import yaml
 
 from keras_resnet import RECIPES, DataError, evaluate, open_model, train
-from keras_resnet.training import runs
+from keras_resnet.cli import main
+from keras_resnet.training import fit, runs
 from keras_resnet.training.recipe import describe
 
 QUICK = dict(epochs=2, warmup_epochs=1.0)
@@ -30,7 +36,7 @@ def test_run_folder(run):
     files = {path.name for path in run.folder.iterdir()}
     assert files == {
         "config.yaml", "env.json", "classes.txt", "history.csv", "model.keras",
-        "curves.png", "confusion_matrix.png",
+        "curves.png", "confusion_matrix.png", "snapshots",
     }  # fmt: skip
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert config["recipe"] == describe(dataclasses.replace(RECIPES["digits"], **QUICK))
@@ -70,10 +76,83 @@ def test_saved_model_is_the_one_that_was_evaluated(run):
     assert artifact.class_names == tuple("0123456789")
 
 
-def test_same_seed_same_weights(run, tmp_path):
-    again = train(out=tmp_path / "again", settings=QUICK)
-    for ours, theirs in zip(run.model.weights, again.model.weights, strict=True):
-        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-4)
+class Stopped(fit.EpochLog):
+    """Ends the process, as SIGTERM does, in the second epoch."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if len(self.history) == 1 and batch == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_stopped_and_resumed_run_is_the_same_run(run, tmp_path, monkeypatch, capsys):
+    settings = [f"--set={key}={value}" for key, value in QUICK.items()]
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "EpochLog", Stopped)
+        with pytest.raises(SystemExit) as left:
+            main(["train", "--out", str(tmp_path / "run"), "--save-every", "4", *settings])
+    assert left.value.code == 143
+    assert f"go on with: keras-resnet train --resume {tmp_path / 'run'}\n" in capsys.readouterr().out
+    resume = ["train", "--resume", str(tmp_path / "run")]
+    assert main([*resume, "--seed", "1", "--set", "learning_rate=0.2"]) == 2
+    assert "seed was 0 and is 1; recipe.learning_rate was 0.1 and is 0.2" in capsys.readouterr().err
+    # A row of after the snapshot, which the run goes back behind.
+    with open(tmp_path / "run/history.csv", "a") as file:
+        file.write("2,0,0,0,0,0,0,0\n")
+    assert main(resume) == 0
+    ours, theirs = open_model(tmp_path / "run").model, open_model(run.folder).model
+    for a, b in zip(ours.weights, theirs.weights, strict=True):
+        assert a.numpy().tobytes() == b.numpy().tobytes()
+    histories = [
+        # All but the two columns that a clock has written.
+        [line.split(",")[:6] for line in (folder / "history.csv").read_text().splitlines()]
+        for folder in (tmp_path / "run", run.folder)
+    ]
+    assert histories[0] == histories[1]
+    assert len(histories[0]) == 3
+
+
+def test_resuming_what_is_no_run(tmp_path, capsys):
+    assert main(["train", "--resume", str(tmp_path)]) == 2
+    assert "config.yaml: there is no such file; give the folder of a run" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="resume=True needs the folder"):
+        runs.reopen(None, {})
+
+
+def test_nan_ends_with_status_3_and_is_not_saved(monkeypatch, capsys):
+    def diverge(*arguments, **options):
+        with contextlib.ExitStack() as after:
+            after.push(functools.partial(fit._keep, None, None, None))
+            raise FloatingPointError("the loss is not finite")
+
+    monkeypatch.setattr(fit, "train", diverge)
+    assert main(["train"]) == 3
+    assert capsys.readouterr().err == "keras-resnet: the loss is not finite\n"
+
+
+# One run in a folder.
+
+
+@pytest.mark.parametrize("without_locks", [False, True])
+def test_lock(tmp_path, monkeypatch, without_locks):
+    if without_locks:
+
+        def flock(*arguments):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(runs.fcntl, "flock", flock)
+    held = f"in use by process {os.getpid()} on {socket.gethostname()}; wait"
+    with runs.locked(tmp_path), pytest.raises(ValueError, match=held), runs.locked(tmp_path):
+        pass
+    assert (tmp_path / "lock").read_text() == ""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "lock").write_text(f"process {gone.pid} on {socket.gethostname()}\n")
+    with runs.locked(tmp_path):
+        assert str(os.getpid()) in (tmp_path / "lock").read_text()
+    (tmp_path / "lock").write_text(f"process {gone.pid} on elsewhere\n")
+    if without_locks:
+        with pytest.raises(ValueError, match="on elsewhere; wait"), runs.locked(tmp_path):
+            pass
 
 
 def test_folder_with_files_is_refused(run):
@@ -119,8 +198,9 @@ def test_interrupt_keeps_the_weights(tmp_path):
             break
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
+    assert f"go on with: keras-resnet train --resume {tmp_path / 'run'}" in output
     assert "Traceback" not in errors
     assert open_model(tmp_path / "run").model.count_params() == 270_810
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from keras_resnet.data.errors import clear_errors
 from keras_resnet.inference.evaluate import Evaluation, evaluate
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 from keras_resnet.training import runs
+from keras_resnet.training.checkpoint import Checkpoint
 from keras_resnet.training.compile import build_network, compile_logits
 from keras_resnet.training.datasets import held_out_dataset, phases, training_dataset
 from keras_resnet.training.ema import EMA
@@ -44,6 +46,9 @@ def train(
     data_dir=None,
     download: bool = True,
     settings: dict | None = None,
+    resume: bool = False,
+    save_every: int | None = None,
+    save_minutes: float | None = 10.0,
 ) -> Run:
     """Train a variant and write a run folder.
 
@@ -59,9 +64,12 @@ def train(
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
         settings: Fields of the recipe to replace.
+        resume: Go on with the run in `out`; what config.yaml holds must be as it was.
+        save_every: Steps between snapshots, besides that after each epoch; see `Checkpoint`.
+        save_minutes: Likewise, by the clock.
 
     Returns:
-        The run. Its folder holds config.yaml, env.json, classes.txt, history.csv,
+        The run. Its folder holds config.yaml, env.json, classes.txt, history.csv, snapshots,
         model.keras, curves.png and confusion_matrix.png. Where the recipe averages the weights,
         model.keras holds the average and model_as_trained.keras the last weights.
 
@@ -69,6 +77,7 @@ def train(
         ValueError: an unknown variant, recipe or field.
         DataError: the data cannot be used.
         FileExistsError: `out` holds files.
+        FloatingPointError: the loss became NaN or infinite; the snapshots are finite.
     """
     where = {"data_dir": data_dir, "download": download}
     recipe, data, held_out = _open(recipe, data, image_size, settings or {}, where)
@@ -86,7 +95,7 @@ def train(
         "crop_fraction": held_out.crop_fraction, "interpolation": recipe.interpolation, "seed": seed,
         "recipe": describe(recipe),
     }  # fmt: skip
-    folder = runs.create(out, config, dataset.class_names)
+    folder = runs.reopen(out, config) if resume else runs.create(out, config, dataset.class_names)
     print(
         f"{model}, {network.count_params():,} parameters, on {runs.device()}, "
         f"jit_compile={logits.jit_compile}: {folder}",
@@ -94,18 +103,25 @@ def train(
     )
     log = EpochLog(folder / "history.csv", steps * recipe.batch_size, recipe.epochs)
     ema = EMA(recipe.ema, recipe.ema_every) if recipe.ema else None
-    with clear_errors(), contextlib.ExitStack() as after:
-        # Whatever stops the training, the weights of that moment are kept.
-        after.callback(_save, network, folder, ema)
-        for first, end, side in sizes:
-            if first:
-                dataset = training_dataset(data, recipe, side, seed, first * steps, **where)
+    callbacks = [ema, log] if ema else [log]
+    checkpoint = Checkpoint(
+        folder / "snapshots", callbacks, every=save_every, minutes=save_minutes, config=config
+    )
+    with checkpoint, clear_errors():
+        start = checkpoint.restore(logits)
+        with contextlib.ExitStack() as after:
+            after.push(functools.partial(_keep, network, folder, ema))
+            for first, end, side in sizes:
+                if end <= start.epoch and end < recipe.epochs:
+                    continue
+                first = max(first, start.epoch)
+                dataset = training_dataset(data, recipe, side, seed, max(first * steps, start.step), **where)
                 logits.make_train_function(force=True)  # one graph for each size
-            checked_fit(
-                logits, dataset, steps_per_epoch=steps, initial_epoch=first, epochs=end,
-                validation_data=held_out, callbacks=[ema, log] if ema else [log],
-                verbose=int(sys.stdout.isatty()),
-            )  # fmt: skip
+                checked_fit(
+                    logits, dataset, steps_per_epoch=steps, initial_epoch=first, epochs=end,
+                    validation_data=held_out, callbacks=[*callbacks, checkpoint],
+                    verbose=int(sys.stdout.isatty()),
+                )  # fmt: skip
     return _report(network, held_out, folder, log.history, dataset.class_names)
 
 
@@ -147,12 +163,14 @@ class EpochLog(keras.callbacks.Callback):
             print(line.format(epochs=self._epochs, **row), flush=True)
 
     def get_state(self) -> dict:
-        """What `set_state` needs."""
-        return {"history": self.history}
+        """The rows, and the seconds of this epoch so far."""
+        seconds = self._seconds or time.perf_counter() - self._start
+        return {"history": self.history, "seconds": seconds}
 
     def set_state(self, state: dict):
-        """Continue from what `get_state` gave: the file holds its rows and no others."""
-        self.history = list(state["history"])
+        """Go on from these rows; later ones leave the file."""
+        self.history, self._seconds = list(state["history"]), None
+        self._start = time.perf_counter() - state["seconds"]
         runs.write_history(self.history, self._path)
 
 
@@ -182,10 +200,16 @@ def _report(network, held_out, folder, history, class_names):
     return Run(folder, network, history, evaluation)
 
 
-def _save(network, folder, ema):
-    """The weights; with an average, the model keeps that, and both sets are written."""
-    if ema:
-        ema.swap_out()
-        runs.save_model(network, folder, "model_as_trained")
-        ema.swap_in()
-    runs.save_model(network, folder)
+def _keep(network, folder, ema, kind, error, trace):
+    """Whatever stops the training, the weights of that moment are kept, unless they are NaN.
+
+    With an average, the model keeps that, and both sets are written.
+    """
+    if kind is None or not issubclass(kind, FloatingPointError):
+        if ema:
+            ema.swap_out()
+            runs.save_model(network, folder, "model_as_trained")
+            ema.swap_in()
+        runs.save_model(network, folder)
+    if kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit):
+        print(f"stopped; go on with: keras-resnet train --resume {folder}", flush=True)

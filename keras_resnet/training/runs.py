@@ -1,11 +1,17 @@
-"""The run folder: what is written where."""
+"""The run folder: what is written where, who may write, and how a signal ends a run in order."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
 import json
 import os
 import platform
+import re
+import signal
+import socket
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +20,12 @@ import tensorflow as tf
 import yaml
 
 import keras_resnet
+from keras_resnet.training.states import differences
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs in one folder are not told apart there
+    fcntl = None
 
 
 def create(out, config: dict, class_names) -> Path:
@@ -34,14 +46,32 @@ def create(out, config: dict, class_names) -> Path:
     return folder
 
 
-def save_model(model: keras.Model, folder: Path, name: str = "model") -> None:
-    """Write model.keras; a file of that name is replaced by a whole one or not at all."""
-    part = folder / f"{name}.part.keras"
-    try:
-        model.save(part)
-        os.replace(part, folder / f"{name}.keras")
-    finally:
-        part.unlink(missing_ok=True)
+def reopen(folder, config: dict) -> Path:
+    """The folder of a run that was stopped, if `config` is that of the run.
+
+    Raises:
+        ValueError: there is no such run, or its configuration differs; the message names what.
+    """
+    if folder is None:
+        raise ValueError("resume=True needs the folder of the run as out.")
+    if changed := differences(read_config(folder), json.loads(json.dumps(config))):
+        raise ValueError(
+            f"{folder} cannot go on with another configuration: {'; '.join(changed)}. "
+            "Give the former values, or begin another run."
+        )
+    return Path(folder)
+
+
+def read_config(folder) -> dict:
+    """What config.yaml of a run says.
+
+    Raises:
+        ValueError: there is no such run.
+    """
+    path = Path(folder, "config.yaml")
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file; give the folder of a run.")
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def write_history(rows: list[dict], path) -> None:
@@ -52,6 +82,106 @@ def write_history(rows: list[dict], path) -> None:
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
     os.replace(part, path)
+
+
+def save_model(model: keras.Model, folder: Path, name: str = "model") -> None:
+    """Write model.keras; a file of that name is replaced by a whole one or not at all."""
+    part = folder / f"{name}.part.keras"
+    try:
+        model.save(part)
+        os.replace(part, folder / f"{name}.keras")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Keep other processes out of `folder` by its file ``lock``, which names process and host.
+
+    The lock is the system's and ends with the process, however it ends. On a file system that
+    has no locks the file decides: the lock of a process of this host that is gone is taken over.
+
+    Raises:
+        ValueError: another run holds the folder.
+    """
+    path = Path(folder, "lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        file.seek(0)
+        holder = file.read()
+        if not _take(file, holder):
+            raise ValueError(
+                f"{folder} is in use by {holder.strip() or 'another run'}; wait for its end or choose "
+                f"another folder. If that process is gone, remove {path}."
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        try:
+            yield
+        finally:
+            # Emptied, not removed: a file that someone else has open already cannot be locked anew.
+            file.truncate(0)
+
+
+def _take(file, holder) -> bool:
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        named = re.fullmatch(r"process (\d+) on (.*)\n", holder)
+        gone = named and named[2] == socket.gethostname() and not _alive(int(named[1]))
+        return not holder or bool(gone)
+    return True
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@contextlib.contextmanager
+def on_signals(handler):
+    """Within, the first Ctrl-C or SIGTERM calls ``handler(number)``; the next one acts as before.
+
+    A signal that is ignored (Ctrl-C, in a job in the background) stays so. Outside of the main
+    thread, where Python allows no handlers, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: former for number, former in before.items() if former is not signal.SIG_IGN}
+
+    def put_back():
+        for number, former in before.items():
+            signal.signal(number, former)
+
+    def first(number, frame):
+        put_back()
+        handler(number)
+
+    for number in before:
+        signal.signal(number, first)
+    try:
+        yield
+    finally:
+        put_back()
+
+
+def leave(number: int):
+    """End as a process does after this signal: status 130 after Ctrl-C, 143 after SIGTERM."""
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def device() -> str:
