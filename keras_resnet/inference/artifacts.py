@@ -81,14 +81,22 @@ def from_weights(variant: str, source: str) -> Artifact:
     return Artifact(model, tuple(map(str, range(model.output_shape[-1]))), options)
 
 
+def takes_pixels(model: keras.Model) -> bool:
+    """Whether a model normalises its input itself, by a Rescaling or Normalization layer."""
+    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
+    return any(
+        takes_pixels(layer) if isinstance(layer, keras.Model) else isinstance(layer, kinds)
+        for layer in model.layers
+    )
+
+
 def check_takes_pixels(model: keras.Model) -> None:
     """Raise ``ValueError`` for a model without a normalisation of its own.
 
     Pixels of 0 to 255 would go straight into its first convolution, and the answer would be
     confident and wrong.
     """
-    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
-    if not any(isinstance(layer, kinds) for layer in model.layers):
+    if not takes_pixels(model):
         raise ValueError(
             f"{model.name!r} does not normalise its input: it has no Rescaling or Normalization layer. "
             "Build it with normalization=(mean, std)."
