@@ -29,7 +29,9 @@ _HOMES = {
     "training.fit": ["train"],
     "inference.artifacts": ["open_model"],
     "inference.evaluate": ["evaluate"],
+    "inference.fuse": ["fuse"],
     "inference.predict": ["predict"],
+    "inference.predict_csv": ["predict_to_csv"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

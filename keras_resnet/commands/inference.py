@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from keras_resnet.commands.options import add_data_dir
 
 
@@ -15,9 +17,15 @@ def register(command):
     add("--batch-size", type=int, default=128)
     add_data_dir(add)
 
-    add = command("predict", _predict, "Print the five likeliest classes of images.").add_argument
+    add = command("predict", _predict, "Name the likeliest classes of images.").add_argument
     add("model", metavar="RUN_OR_MODEL", help="a run folder or a .keras file")
     add("images", nargs="+", metavar="IMAGE", help="files or folders")
+    add("--out", metavar="FILE", help="write a CSV file, or go on with it; otherwise print")
+    add("--features", metavar="FILE", help="with --out, a .npy file of what the head is given")
+    add("--top-k", type=int, default=5, metavar="K", help="how many classes (default: %(default)s)")
+    add("--batch-size", type=int, default=32)
+    add("--precision", default="float32", choices=["float32", "bfloat16"])
+    add("--ignore-errors", action="store_true", help="exit with 0 though images could not be read")
 
 
 def _evaluate(options):
@@ -33,9 +41,33 @@ def _evaluate(options):
 
 
 def _predict(options):
-    from keras_resnet.inference.predict import predict
+    from keras_resnet.inference.predict import stream_predictions
+    from keras_resnet.inference.predict_csv import predict_to_csv
 
-    for prediction in predict(options.model, options.images):
+    how = {"top": options.top_k, "batch_size": options.batch_size, "precision": options.precision}
+    if options.out is None and options.features is not None:
+        raise ValueError("--features needs --out, which says whose they are.")
+    if options.out is None:
+        errors = _print(stream_predictions(options.model, options.images, **how))
+    else:
+        report = predict_to_csv(options.model, options.images, options.out, features=options.features, **how)
+        there = f"; {report.known} were there" if report.known else ""
+        print(f"{options.out}: {report.written} images{there}")
+        errors = report.errors
+    for error in errors:
+        print(error, file=sys.stderr)
+    if errors:
+        print(f"{len(errors)} files could not be read", file=sys.stderr)
+    return 1 if errors and not options.ignore_errors else 0
+
+
+def _print(predictions):
+    errors = []
+    for prediction in predictions:
+        if prediction.error is not None:
+            errors.append(prediction.error)
+            continue
         print(prediction.path)
         for name, probability in prediction.classes:
             print(f"  {probability:7.2%}  {name}")
+    return errors

@@ -87,8 +87,11 @@ def _scan(root):
     return Folder(paths, labels, tuple(entry.name for entry in classes))
 
 
-def image_files(folder: str, parents: tuple[str, ...] = ()) -> Iterator[str]:
-    """The image files in and below a folder; `parents` are the real paths of those above it."""
+def image_files(folder: str, parents: tuple[str, ...] = (), *, unsupported: bool = False) -> Iterator[str]:
+    """The image files in and below a folder; `parents` are the real paths of those above it.
+
+    Images of unsupported formats are an error, or with `unsupported` among the files.
+    """
     parents = (*parents, os.path.realpath(folder))
     for entry in _entries(folder):
         name = entry.name.lower()
@@ -97,10 +100,10 @@ def image_files(folder: str, parents: tuple[str, ...] = ()) -> Iterator[str]:
         if _is_dir(entry):
             if os.path.realpath(entry.path) in parents:
                 raise DataError(f"{show(entry.path)}: a link to a folder that contains it.")
-            yield from image_files(entry.path, parents)
-        elif name.endswith(REFUSED):
+            yield from image_files(entry.path, parents, unsupported=unsupported)
+        elif name.endswith(REFUSED) and not unsupported:
             raise DataError(f"{show(entry.path)}: this format is not supported; convert it to JPEG or PNG.")
-        elif name.endswith(SUFFIXES):
+        elif name.endswith(SUFFIXES + REFUSED):
             yield entry.path
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,57 +14,152 @@ from keras_resnet.data.decode import read_image, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import image_files
 from keras_resnet.data.transforms import resize_and_crop
+from keras_resnet.graphs import functional_model
 from keras_resnet.inference.artifacts import Artifact, check_takes_pixels, open_model
 from keras_resnet.inference.evaluate import to_probabilities
+from keras_resnet.inference.fuse import fuse
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one image, best first, as ``(name, probability)``."""
+    """The likeliest classes of one image, best first, as ``(name, probability)``.
+
+    `features` is what the head was given, one number for each channel, if it was asked for.
+    An image that cannot be read has an `error`, and no classes.
+    """
 
     path: str
     classes: list[tuple[str, float]]
+    features: np.ndarray | None = None
+    error: str | None = None
 
 
-def predict(model, images: str | Iterable[str], *, top: int = 5) -> list[Prediction]:
-    """Classify image files.
+def predict(
+    model, images: str | Iterable[str], *, top: int = 5, batch_size: int = 32, precision: str = "float32"
+) -> list[Prediction]:
+    """Classify image files; `predict_to_csv` is for many of them.
 
     Args:
         model: A run folder, a ``.keras`` file, or an `Artifact`.
         images: Path of an image or of a folder of images, or several of them.
         top: How many classes to name.
+        batch_size: How many images to compute at a time.
+        precision: Of `fuse`.
 
     Raises:
         DataError: an image cannot be read; the message names the file.
         ValueError: the model cannot be used.
     """
+    predictions = []
+    for prediction in stream_predictions(model, images, top=top, batch_size=batch_size, precision=precision):
+        if prediction.error is not None:
+            raise DataError(prediction.error)
+        predictions.append(prediction)
+    return predictions
+
+
+def stream_predictions(
+    model,
+    images: str | Iterable[str],
+    *,
+    top: int = 5,
+    batch_size: int = 32,
+    precision: str = "float32",
+    features: bool = False,
+    known: set[str] | frozenset[str] = frozenset(),
+) -> Iterator[Prediction]:
+    """Classify any number of image files, one batch in memory at a time, in order.
+
+    The arguments are those of `predict`, and:
+
+    Args:
+        features: Also give what the head was given, its pooled features.
+        known: Paths, as in `Prediction.path`, to leave out.
+
+    Raises:
+        DataError: a folder has no images or cannot be listed. A file that cannot be read is a
+            `Prediction` with an `error`.
+        ValueError: the model cannot be used.
+    """
     artifact = model if isinstance(model, Artifact) else open_model(model)
-    check_takes_pixels(artifact.model)
-    paths = [images] if isinstance(images, str | os.PathLike) else images
-    return [_predict_one(artifact, path, top) for path in _files(paths)]
+    check_model(artifact.model, top, batch_size)
+    fused = fuse(_with_features(artifact.model) if features else artifact.model, precision)
+    for batch in _batches(artifact, images, batch_size, known).as_numpy_iterator():
+        outputs = fused(batch["pixels"])
+        probabilities = to_probabilities(outputs["probabilities"] if features else outputs)
+        pooled = outputs["features"].numpy() if features else [None] * len(probabilities)
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+        for i, path in enumerate(batch["path"]):
+            if error := batch["error"][i].decode():
+                yield Prediction(show(path), [], error=error)
+                continue
+            classes = [(artifact.class_names[j], float(probabilities[i, j])) for j in order[i]]
+            yield Prediction(show(path), classes, pooled[i])
+
+
+def check_model(model: keras.Model, top: int, batch_size: int) -> None:
+    """Raise ``ValueError`` for a model that cannot name what is on an image file."""
+    check_takes_pixels(model)
+    if not isinstance(model.output_shape, tuple) or len(model.output_shape) != 2:
+        raise ValueError(f"{model.name!r} has no head to classify with: it returns {model.output_shape}.")
+    if model.input_shape[-1] not in (1, 3):
+        raise ValueError(f"the model takes {model.input_shape[-1]} channels; image files have 1 or 3.")
+    if top < 1 or batch_size < 1:
+        raise ValueError(f"top={top} and batch_size={batch_size} must be at least 1.")
+
+
+def head_pool(model: keras.Model) -> keras.KerasTensor:
+    """What the head of a model is given: ``(batch, channels)``."""
+    try:
+        return model.get_layer("head_pool").output
+    except ValueError as error:
+        raise ValueError(f"{model.name!r} has no layer 'head_pool' to take features from.") from error
+
+
+def _with_features(model):
+    return functional_model(model.input, {"probabilities": model.output, "features": head_pool(model)})
+
+
+def _batches(artifact, images, batch_size, known):
+    """Batches of ``{"path", "error", "pixels"}``; what cannot be read is black, and has an error."""
+    _, height, width, channels = artifact.model.input_shape
+    resizes = any(isinstance(layer, keras.layers.Resizing) for layer in artifact.model.layers)
+    options = {"crop_fraction": 0.875} | artifact.options
+
+    def paths():
+        for path in _files([images] if isinstance(images, str | os.PathLike) else images):
+            if show(path) not in known:
+                yield os.fsencode(path)
+
+    def read(path):
+        try:
+            image = read_image(path)
+        except DataError as error:
+            return np.zeros((1, 1, channels), np.uint8), str(error).encode()
+        if channels == 1:
+            image = np.round(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
+        return image, b""
+
+    def prepare(path):
+        image, error = tf.numpy_function(read, [path], [tf.uint8, tf.string])
+        image = tf.ensure_shape(image, (None, None, channels))
+        if not resizes:
+            image = resize_and_crop(image, height or width or 224, **options)
+        return {"path": path, "error": tf.ensure_shape(error, ()), "pixels": image}
+
+    dataset = tf.data.Dataset.from_generator(paths, output_signature=tf.TensorSpec((), tf.string))
+    dataset = dataset.map(prepare, tf.data.AUTOTUNE, deterministic=True)
+    # The models that resize take images of many sizes, one by one.
+    return dataset.batch(1 if resizes else batch_size).prefetch(2)
 
 
 def _files(paths) -> Iterator[str]:
     for path in paths:
-        if os.path.isdir(path):
-            found = sorted(image_files(os.fspath(path)))
-            if not found:
-                raise DataError(f"{show(path)}: the folder has no images.")
-            yield from found
-        else:
+        if not os.path.isdir(path):
             yield os.fspath(path)
-
-
-def _predict_one(artifact, path, top):
-    _, height, width, channels = artifact.model.input_shape
-    if channels not in (1, 3):
-        raise ValueError(f"the model takes {channels} channels; image files have 1 or 3.")
-    image = read_image(path)
-    if channels == 1:
-        image = np.round(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
-    size = height or width or 224
-    options = {"crop_fraction": 0.875} | artifact.options
-    pixels = resize_and_crop(tf.constant(image), size, **options)
-    probabilities = to_probabilities(artifact.model.predict_on_batch(pixels[None].numpy()))[0]
-    best = np.argsort(-probabilities, kind="stable")[:top]
-    return Prediction(show(path), [(artifact.class_names[i], float(probabilities[i])) for i in best])
+            continue
+        found = 0
+        for found, file in enumerate(image_files(os.fspath(path), unsupported=True), start=1):  # noqa: B007
+            yield file
+        if not found:
+            raise DataError(f"{show(path)}: the folder has no images.")
