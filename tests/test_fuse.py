@@ -6,9 +6,10 @@ import pytest
 import tensorflow as tf
 from test_table import shallow
 
-from keras_resnet import VARIANTS, build_resnet, features, fuse, kernels
+from keras_resnet import VARIANTS, build_resnet, features, fuse, kernels, make_dataset
 from keras_resnet.inference import convolutions, lowering
 from keras_resnet.inference import fuse as module
+from keras_resnet.inference.artifacts import from_weights
 from keras_resnet.resnet import build_variant
 from keras_resnet.weights.synthetic import synthetic_tensor
 
@@ -245,3 +246,18 @@ def test_every_row(name, rng):
     images = rng.normal(size=(2, 64, 64, 3)).astype("float32")
     np.testing.assert_allclose(fuse(model)(images), model(images, training=False), atol=1e-5)
     keras.backend.clear_session()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, file, right", [("resnet20_cifar", "akamaster-resnet20-12fca82f.th", 9173)])
+def test_cifar_with_real_weights(name, file, right, shared, monkeypatch):
+    monkeypatch.setattr(module, "has_bfloat16_units", lambda: True)
+    model = from_weights(name, str(shared / "weights" / file)).model
+    data = make_dataset("cifar10", "test", training=False, data_dir=shared / "data/tfds", download=False)
+    labels = np.concatenate([y for _, y in data.as_numpy_iterator()])
+    expected = model.predict(data.map(lambda x, y: x), verbose=0)
+    fused = fuse(model).predict(data)
+    np.testing.assert_allclose(fused, expected, atol=1e-5)
+    assert (fused.argmax(axis=1) == labels).sum() == (expected.argmax(axis=1) == labels).sum() == right
+    halved = fuse(model, "bfloat16").predict(data)
+    assert (halved.argmax(axis=1) == expected.argmax(axis=1)).mean() >= 0.995

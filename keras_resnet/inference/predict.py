@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.decode import read_image, show
-from keras_resnet.data.errors import DataError
+from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.folder import image_files
 from keras_resnet.data.transforms import resize_and_crop
 from keras_resnet.graphs import functional_model
@@ -84,17 +84,18 @@ def stream_predictions(
     artifact = model if isinstance(model, Artifact) else open_model(model)
     check_model(artifact.model, top, batch_size)
     fused = fuse(_with_features(artifact.model) if features else artifact.model, precision)
-    for batch in _batches(artifact, images, batch_size, known).as_numpy_iterator():
-        outputs = fused(batch["pixels"])
-        probabilities = to_probabilities(outputs["probabilities"] if features else outputs)
-        pooled = outputs["features"].numpy() if features else [None] * len(probabilities)
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-        for i, path in enumerate(batch["path"]):
-            if error := batch["error"][i].decode():
-                yield Prediction(show(path), [], error=error)
-                continue
-            classes = [(artifact.class_names[j], float(probabilities[i, j])) for j in order[i]]
-            yield Prediction(show(path), classes, pooled[i])
+    with clear_errors():
+        for batch in _batches(artifact, images, batch_size, known).as_numpy_iterator():
+            outputs = fused(batch["pixels"])
+            probabilities = to_probabilities(outputs["probabilities"] if features else outputs)
+            pooled = outputs["features"].numpy() if features else [None] * len(probabilities)
+            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+            for i, path in enumerate(batch["path"]):
+                if error := batch["error"][i].decode():
+                    yield Prediction(show(path), [], error=error)
+                    continue
+                classes = [(artifact.class_names[j], float(probabilities[i, j])) for j in order[i]]
+                yield Prediction(show(path), classes, pooled[i])
 
 
 def check_model(model: keras.Model, top: int, batch_size: int) -> None:
