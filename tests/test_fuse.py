@@ -70,8 +70,6 @@ def test_same_outputs(family, rng):
     expected = model(images, training=False).numpy()
     assert np.ptp(expected) > 0.01
     np.testing.assert_allclose(fused(images), expected, atol=1e-5, rtol=1e-5)
-    # The form for other machines.
-    np.testing.assert_allclose(fused.forward(tf.constant(images)), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["bottleneck", "cifar", "deep", "original", "tiered conv"])
@@ -97,6 +95,12 @@ def test_every_way_to_convolve_in_groups(family, compute, images, monkeypatch):
     monkeypatch.setattr(module, "fastest_with_groups", lambda: compute)
     model = small(family)
     np.testing.assert_allclose(fuse(model)(images), model(images, training=False), atol=1e-5)
+
+
+def test_the_form_for_other_machines_is_computed_by_this_one(images):
+    model = small("narrow groups")
+    forward = tf.function(fuse(model).forward)  # in a graph, where fusion may fail
+    np.testing.assert_allclose(forward(images), model(images, training=False), atol=1e-5)
 
 
 def test_the_way_to_convolve_in_groups_follows_the_kernels(monkeypatch):
@@ -126,10 +130,10 @@ def test_a_layer_in_two_places_and_an_operation(images):
 
 
 def test_a_model_of_another_policy_becomes_float32(images):
-    expected = fuse(small("tiered conv"))(images)
+    expected = fuse(small("average"))(images)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = small("tiered conv")
+        model = small("average")
     finally:
         keras.config.set_dtype_policy("float32")
     np.testing.assert_allclose(fuse(model)(images), expected, atol=1e-6)
