@@ -34,7 +34,7 @@ def accelerate(model: keras.Model) -> keras.Model:
             accelerate(layer)
         elif isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
             use_native_grouped_kernel(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization) and _has_vendor_kernels():
+        elif isinstance(layer, keras.layers.BatchNormalization) and has_vendor_kernels():
             use_fused_normalization(layer)
     return model
 
@@ -98,14 +98,14 @@ def _grouped_convolution(layer, inputs, kernel):
     def convolve(x, k):
         return tf.nn.conv2d(x, k, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
 
-    if _has_vendor_kernels():
+    if has_vendor_kernels():
         return convolve(inputs, kernel)
     parts = zip(tf.split(inputs, layer.groups, axis=-1), tf.split(kernel, layer.groups, axis=-1), strict=True)
     return tf.concat([convolve(x, k) for x, k in parts], axis=-1)
 
 
 @functools.cache
-def _has_vendor_kernels() -> bool:
+def has_vendor_kernels() -> bool:
     """Whether cuDNN or oneDNN computes in this process, found by what only they can do.
 
     TensorFlow leaves oneDNN off on CPUs other than Intel's, unless ``TF_ENABLE_ONEDNN_OPTS=1``
@@ -145,4 +145,4 @@ def computes_bfloat16() -> bool:
             flags = next((line.split() for line in file if line.startswith("flags")), [])
     except OSError:  # not Linux
         return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags)) and _has_vendor_kernels()
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags)) and has_vendor_kernels()

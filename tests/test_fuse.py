@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from test_table import shallow
 
-from keras_resnet import VARIANTS, build_resnet, features, fuse, kernels, make_dataset
+from keras_resnet import VARIANTS, build_resnet, features, fuse, make_dataset
 from keras_resnet.inference import convolutions, lowering
 from keras_resnet.inference import fuse as module
 from keras_resnet.inference.artifacts import from_weights
@@ -105,9 +105,8 @@ def test_the_form_for_other_machines_is_computed_by_this_one(images):
 
 def test_the_way_to_convolve_in_groups_follows_the_kernels(monkeypatch):
     for native, expected in ((True, convolutions.with_bias_add), (False, convolutions.in_parts)):
-        monkeypatch.setattr(convolutions, "has_native_grouped_gradient", lambda native=native: native)
+        monkeypatch.setattr(convolutions, "has_vendor_kernels", lambda native=native: native)
         assert convolutions.fastest_with_groups.__wrapped__() is expected
-    assert convolutions.has_native_grouped_gradient is not kernels.has_native_grouped_gradient
 
 
 def test_models_of_models_and_of_several_outputs(images):
@@ -163,7 +162,7 @@ def test_what_happens_to_the_model_later_stays_there(images):
 
 @pytest.mark.parametrize("family", ["tiered conv", "eca", "preactivation", "standardized", "wide groups"])
 def test_bfloat16(family, images, monkeypatch):
-    monkeypatch.setattr(module, "has_bfloat16_units", lambda: True)
+    monkeypatch.setattr(module, "computes_bfloat16", lambda: True)
     model = small(family)
     fused = fuse(model, "bfloat16")
     assert fused.precision == "bfloat16"
@@ -176,7 +175,7 @@ def test_bfloat16(family, images, monkeypatch):
 
 
 def test_bfloat16_without_units_stays_float32(images, monkeypatch):
-    monkeypatch.setattr(module, "has_bfloat16_units", lambda: False)
+    monkeypatch.setattr(module, "computes_bfloat16", lambda: False)
     with pytest.warns(UserWarning, match="stays float32, which is faster here"):
         assert fuse(small("basic"), "bfloat16").precision == "float32"
 
@@ -255,7 +254,7 @@ def test_every_row(name, rng):
 @pytest.mark.slow
 @pytest.mark.parametrize("name, file, right", [("resnet20_cifar", "akamaster-resnet20-12fca82f.th", 9173)])
 def test_cifar_with_real_weights(name, file, right, shared, monkeypatch):
-    monkeypatch.setattr(module, "has_bfloat16_units", lambda: True)
+    monkeypatch.setattr(module, "computes_bfloat16", lambda: True)
     model = from_weights(name, str(shared / "weights" / file)).model
     data = make_dataset("cifar10", "test", training=False, data_dir=shared / "data/tfds", download=False)
     labels = np.concatenate([y for _, y in data.as_numpy_iterator()])

@@ -91,7 +91,7 @@ def test_masks_and_double_precision_take_the_stock_way(rng):
 
 @pytest.mark.parametrize("vendor", [True, False])
 def test_accelerate_fuses_where_the_kernel_is_fast(monkeypatch, tmp_path, rng, vendor):
-    monkeypatch.setattr(kernels, "_has_vendor_kernels", lambda: vendor)
+    monkeypatch.setattr(kernels, "has_vendor_kernels", lambda: vendor)
     model = build_resnet(
         stages=((1, 8),), block="basic", stem="conv3", stem_pool=None, input_shape=(8, 8, 3), num_classes=3
     )

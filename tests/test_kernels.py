@@ -11,10 +11,10 @@ from keras_resnet import accelerate, kernels
 @pytest.fixture(params=["native", "split"])
 def path(request, monkeypatch):
     """Both ways to compute, where this machine has both."""
-    native = kernels._has_vendor_kernels()
+    native = kernels.has_vendor_kernels()
     if request.param == "native" and not native:
         pytest.skip("TensorFlow has no gradient of a grouped convolution on this machine")
-    monkeypatch.setattr(kernels, "_has_vendor_kernels", lambda: request.param == "native")
+    monkeypatch.setattr(kernels, "has_vendor_kernels", lambda: request.param == "native")
 
 
 def dense_kernel(kernel, groups):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.benchmark.rounds import Row, take_turns
 from keras_resnet.builders import build_model
-from keras_resnet.inference.fuse import fuse, has_bfloat16_units
+from keras_resnet.inference.fuse import fuse
 from keras_resnet.inference.references import import_library, references
+from keras_resnet.kernels import computes_bfloat16
 from keras_resnet.weights.synthetic import synthetic_tensor
 
 # The network of keras.applications with the same stages.
@@ -25,19 +24,7 @@ COUNTERPARTS = {
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One contender: the median over the rounds, and how many times as fast as the first it is."""
-
-    contender: str
-    median_ms: float
-    images_per_second: float
-    ratio: float
-
-
-def run(
-    variant: str = "resnet50", batch_size: int = 32, image_size: int = 224, rounds: int = 5
-) -> tuple[list[Row], list[str]]:
+def run(variant: str = "resnet50", batch_size: int = 32, image_size: int = 224, rounds: int = 5) -> list[Row]:
     """Measure the inference of a variant on one batch of float32 images.
 
     The first contender, to which the others are compared, is ``predict`` of keras.applications
@@ -52,48 +39,41 @@ def run(
         rounds: How often each contender has its turn, after one to warm up.
 
     Returns:
-        The rows, and a line for each contender that could not take part.
+        A row for each contender, with a note where it could not take part.
     """
     images = np.random.default_rng(0).normal(size=(batch_size, image_size, image_size, 3)).astype("float32")
-    found, absent = contenders(variant, images)
-    return measure(found, batch_size, rounds), absent
+    computing = contenders(variant, images)
+
+    def turn(compute):
+        def one():
+            compute()
+            return batch_size
+
+        return one
+
+    return take_turns({name: c if isinstance(c, str) else turn(c) for name, c in computing.items()}, rounds)
 
 
-def contenders(variant: str, images: np.ndarray) -> tuple[dict[str, Callable[[], object]], list[str]]:
-    """Functions that compute `images` once, by name, and a line for each that is not there."""
+def contenders(variant: str, images: np.ndarray) -> dict[str, Callable[[], np.ndarray] | str]:
+    """Functions that compute `images` once, by name; or why one is not there."""
     model = _synthetic(build_model(variant, input_shape=images.shape[1:]))
-    found, absent = {}, []
+    found = {}
     if variant in COUNTERPARTS:
         builder = getattr(keras.applications, COUNTERPARTS[variant])
         theirs = _synthetic(builder(weights=None, input_shape=images.shape[1:]))
         found |= _of_keras("keras.applications", theirs, images)
     found |= _of_keras("keras_resnet", model, images)
     found["fused float32"] = _of_fused(model, "float32", images)
-    if has_bfloat16_units():
+    found["fused bfloat16"] = "neither a GPU nor a CPU with bfloat16 units"
+    if computes_bfloat16():
         found["fused bfloat16"] = _of_fused(model, "bfloat16", images)
-    else:
-        absent.append("fused bfloat16: neither a GPU nor a CPU with bfloat16 units")
     for library in ("torchvision", "timm"):
         if variant in references(library):
             try:
                 found |= _of_torch(library, variant, images)
             except ImportError as error:
-                absent.append(f"{library}: {error}")
-    return found, absent
-
-
-def measure(found: dict[str, Callable[[], object]], batch_size: int, rounds: int) -> list[Row]:
-    """Let the contenders take turns; see `run`."""
-    seconds = {name: [] for name in found}
-    for turn in range(rounds + 1):
-        for name, compute in found.items():
-            begin = time.perf_counter()
-            compute()
-            if turn > 0:
-                seconds[name].append(time.perf_counter() - begin)
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    first = next(iter(medians.values()))
-    return [Row(name, 1e3 * t, batch_size / t, first / t) for name, t in medians.items()]
+                found[library] = str(error)
+    return found
 
 
 def _synthetic(model):

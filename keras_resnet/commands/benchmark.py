@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-UNITS = {"train": "img/s", "startup": "starts/s"}
+UNITS = {"infer": "img/s", "train": "img/s", "startup": "starts/s"}
 
 
 def register(command):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.kernels import has_native_grouped_gradient
+from keras_resnet.kernels import has_vendor_kernels
 
 # Channels below which Eigen's convolutions lose time; see `in_parts`.
 NARROW = 16
@@ -123,7 +123,7 @@ def fastest_with_groups() -> Callable[[Convolved], tf.Tensor]:
     """How this process best computes a grouped convolution."""
     if tf.config.list_physical_devices("GPU"):
         return with_add
-    return with_bias_add if has_native_grouped_gradient() else in_parts  # oneDNN, or Eigen
+    return with_bias_add if has_vendor_kernels() else in_parts  # oneDNN, or Eigen
 
 
 def _block_diagonal(kernel, groups):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +11,7 @@ import tensorflow as tf
 from keras_resnet.inference.artifacts import takes_pixels
 from keras_resnet.inference.convolutions import fastest_with_groups, with_add
 from keras_resnet.inference.lowering import Lowering, Store
+from keras_resnet.kernels import computes_bfloat16
 
 PRECISIONS = ("float32", "bfloat16")
 BATCH_SIZE = 32
@@ -32,7 +31,7 @@ def fuse(model: keras.Model, precision: str = "float32") -> FusedModel:
             what happens to it later does not reach the fused model.
         precision: ``"float32"``, or ``"bfloat16"`` for convolutions in 16 bits (logits and
             probabilities stay float32), which is faster on a GPU and on CPUs with units for
-            it (`has_bfloat16_units`). Elsewhere it would be slower: a warning says so, and the
+            it, with oneDNN on. Elsewhere it would be slower: a warning says so, and the
             precision stays float32.
 
     Raises:
@@ -44,7 +43,7 @@ def fuse(model: keras.Model, precision: str = "float32") -> FusedModel:
         raise ValueError(f"{model!r} cannot be fused: it is neither a Functional nor a Sequential model.")
     if len(model.inputs or ()) != 1 or len(model.input_shape) != 4:
         raise ValueError(f"{model.name!r} cannot be fused: it does not take one batch of images.")
-    if precision == "bfloat16" and not has_bfloat16_units():
+    if precision == "bfloat16" and not computes_bfloat16():
         warnings.warn(
             "neither a GPU nor a CPU with bfloat16 units (avx512_bf16, amx_bf16): "
             "the precision stays float32, which is faster here.",
@@ -52,15 +51,6 @@ def fuse(model: keras.Model, precision: str = "float32") -> FusedModel:
         )
         precision = "float32"
     return FusedModel(model, precision)
-
-
-def has_bfloat16_units() -> bool:
-    """Whether bfloat16 is faster than float32 here: on a GPU, or by units of the CPU that oneDNN uses."""
-    if tf.config.list_physical_devices("GPU"):
-        return True
-    info = Path("/proc/cpuinfo")
-    words = set(info.read_text().split()) if info.is_file() else set()
-    return bool({"avx512_bf16", "amx_bf16"} & words) and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 class FusedModel(tf.Module):
