@@ -6,7 +6,8 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import DataError, make_dataset
-from keras_resnet.data import sources, transforms
+from keras_resnet.data import images, sources, transforms
+from keras_resnet.data.plan import Plan
 
 
 def take(dataset, count):
@@ -162,6 +163,12 @@ def test_bad_npz(tmp_path):
         (dict(start_step=-1), "start_step=-1"),
         (dict(image_size=0), "image_size=0"),
         (dict(crop_fraction=1.5), "crop_fraction=1.5"),
+        (dict(augment="autoaugment"), "augment='autoaugment' is unknown"),
+        (dict(augment_magnitude=11), "augment_magnitude=11 must be from 0 to 10"),
+        (dict(augment_ops=0), "augment_ops=0 at least 1"),
+        (dict(color_jitter=-0.1), "color_jitter=-0.1"),
+        (dict(erase=1.5), "erase=1.5 from 0 to 1"),
+        (dict(repeats=0), "repeats=0 at least 1"),
     ],
 )
 def test_bad_options_are_refused(options, message):
@@ -192,21 +199,22 @@ def test_resize_and_crop_of_a_thread_needs_no_memory():
     assert transforms.resize_and_crop(tf.ones((1, 1, 3), tf.uint8), 224, 0.875).numpy().min() == 1
 
 
-def numbers(count):
-    return tf.stack([transforms.uniforms(0, 0, i) for i in range(count)])
+def numbers(count, seed=0, epoch=0):
+    return transforms.uniforms(seed, epoch, tf.constant(0, tf.int64), count, 64)
 
 
-def test_uniforms_are_uniform_and_pure():
-    u = np.stack([transforms.uniforms(5, 1, i) for i in range(500)])
-    assert abs(u.mean() - 0.5) < 0.02
-    np.testing.assert_array_equal(u[3], transforms.uniforms(5, 1, 3))
-    assert not np.array_equal(u[3], transforms.uniforms(5, 2, 3))
-    assert not np.array_equal(u[3], transforms.uniforms(6, 1, 3))
+def test_uniforms_are_uniform_and_do_not_hang_on_the_batches():
+    u = numbers(500, 5, 1).numpy()
+    assert abs(u.mean() - 0.5) < 0.01
+    assert len(np.unique(u[:, 3])) > 490
+    np.testing.assert_array_equal(transforms.uniforms(5, 1, tf.constant(490, tf.int64), 7, 64), u[490:497])
+    assert not np.array_equal(u, numbers(500, 5, 2))
+    assert not np.array_equal(u, numbers(500, 6, 1))
 
 
 def test_flip_mirrors_half_of_the_images():
-    image = tf.reshape(tf.range(12, dtype=tf.int32), (2, 2, 3))
-    flipped = [transforms.flip(image, u).numpy() for u in numbers(200)]
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    flipped = transforms.flip(tf.constant(np.tile(image, (200, 1, 1, 1))), numbers(200)).numpy()
     mirrored = sum(np.array_equal(f, image[:, ::-1]) for f in flipped)
     kept = sum(np.array_equal(f, image) for f in flipped)
     assert mirrored + kept == 200
@@ -214,32 +222,74 @@ def test_flip_mirrors_half_of_the_images():
 
 
 def test_pad_crop_reaches_every_offset():
-    image = tf.reshape(tf.range(1, 10, dtype=tf.int32), (3, 3, 1))
-    crops = {transforms.pad_crop(image, u, 1).numpy().tobytes() for u in numbers(300)}
+    image = np.arange(1, 10, dtype=np.uint8).reshape(3, 3, 1)
+    crops = transforms.pad_crop(tf.constant(np.tile(image, (300, 1, 1, 1))), numbers(300), 1).numpy()
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
-    assert crops == {padded[i : i + 3, j : j + 3].tobytes() for i in range(3) for j in range(3)}
+    assert {c.tobytes() for c in crops} == {
+        padded[i : i + 3, j : j + 3].tobytes() for i in range(3) for j in range(3)
+    }
+
+
+def test_batches_and_single_images_are_cropped_and_flipped_alike():
+    plan = Plan(6, crop="pad", crop_padding=2, flip=True)
+    batch, labels, u = ARRAYS[0], ARRAYS[1], numbers(40)
+    together, _ = plan.of_a_batch(tf.constant(batch), labels, u)
+    prepare = plan.of_one_image(sources.array_source(*ARRAYS, "abc"))
+    single = [
+        prepare((tf.constant(x), tf.constant(0, tf.int64)), row)[0] for x, row in zip(batch, u, strict=True)
+    ]
+    np.testing.assert_array_equal(together, tf.stack(single))
+
+
+@pytest.mark.parametrize("channels, colour", [(3, [124, 116, 104]), (1, [114])])
+def test_erase_overwrites_a_rectangle_in_some_images(channels, colour):
+    images = tf.fill((200, 24, 30, channels), tf.constant(9, tf.uint8))
+    masks = (transforms.erase(images, numbers(200), 0.3).numpy() != 9).all(-1)
+    erased = masks[masks.any((1, 2))]
+    assert 40 < len(erased) < 80
+    for mask in erased:
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert mask.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert 0.015 < mask.mean() < 0.35
+    assert erased.any(0).mean() > 0.95
+    out = transforms.erase(images, numbers(200), 1.0).numpy()
+    assert np.unique(out[(out != 9).all(-1)], axis=0).tolist() == [colour]
+
+
+def boxes(width, height, count=300):
+    for u in numbers(count).numpy().tolist():
+        yield images.random_box(width, height, u[3:13], u[13:23], u[1], u[2])
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (60, 40), (1, 1), (1, 500), (500, 1), (3, 900)])
-def test_random_resized_crop_of_any_shape(shape):
-    image = tf.fill((*shape, 3), tf.constant(9, tf.uint8))
-    for u in numbers(20):
-        out = transforms.random_resized_crop(image, u, 16)
-        assert out.shape == (16, 16, 3)
-        assert (out.numpy() == 9).all()
+def test_random_box_lies_in_any_image(shape):
+    for left, top, width, height in boxes(*shape):
+        assert left >= 0
+        assert top >= 0
+        assert 0 < width <= shape[0] - left
+        assert 0 < height <= shape[1] - top
 
 
-def test_random_resized_crop_covers_area_and_aspect():
-    # Where a pixel came from is its value: two ramps show the extent of each crop.
-    rows, columns = np.meshgrid(np.arange(200), np.arange(200), indexing="ij")
-    image = tf.constant(np.stack([rows, columns, rows], -1).astype(np.uint8))
-    crops = [transforms.random_resized_crop(image, u, 50).numpy().astype(float) for u in numbers(300)]
-    heights = np.array([c[-1, 0, 0] - c[0, 0, 0] for c in crops]) / 49 * 50
-    widths = np.array([c[0, -1, 1] - c[0, 0, 1] for c in crops]) / 49 * 50
-    areas, aspects = heights * widths / 200**2, widths / heights
-    assert areas.min() > 0.06
+def test_random_box_covers_area_and_aspect():
+    left, top, width, height = np.array(list(boxes(200, 200))).T
+    areas, aspects = width * height / 200**2, width / height
+    assert 0.07 < areas.min() < 0.12
     assert areas.max() > 0.85
     assert 0.7 < aspects.min() < 0.8 < 1.2 < aspects.max() < 1.45
+    assert abs((left / (201 - width)).mean() - 0.5) < 0.05
+    assert (left == 0).any()
+    assert (top + height == 200).any()
+
+
+def test_repeated_augmentation():
+    arrays = (ARRAYS[0], np.arange(40))
+    options = AUGMENTED | dict(batch_size=6, repeats=3)
+    batches = take(make_dataset(arrays, seed=3, **options), 8)
+    for x, y in batches[:6]:
+        assert [y[0]] * 3 + [y[3]] * 3 == y.tolist()
+        assert len({image.tobytes() for image in x}) > 2
+    assert len({y for _, labels in batches[:6] for y in labels}) == 12
+    assert same(take(make_dataset(arrays, seed=3, start_step=4, **options), 4), batches[4:])
 
 
 def test_folder_training_pipeline(folder):

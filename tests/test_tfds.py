@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_resnet import DataError, make_dataset
-from keras_resnet.data import pipeline, sources
+from keras_resnet.data import order, sources
 
 
 def examples(count, shape=(6, 6, 3)):
@@ -70,7 +70,7 @@ def test_validation_is_held_out_rather_than_an_unlabelled_test(data_dir):
 @pytest.mark.parametrize("window", [4, 4096])
 @pytest.mark.parametrize("start", [0, 1, 3, 7])
 def test_stream_can_start_at_any_step(data_dir, start, window, monkeypatch):
-    monkeypatch.setattr(pipeline, "SHUFFLE_WINDOW", window)
+    monkeypatch.setattr(order, "SHUFFLE_WINDOW", window)
     options = dict(data_dir=data_dir, batch_size=6, image_size=4, seed=2, crop="resized")
     whole = labels(make_dataset("varied", **options), 9)
     assert labels(make_dataset("varied", start_step=start, **options), 9 - start) == whole[start:]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_resnet.data import transforms
+from keras_resnet.data.augment import POLICIES
 from keras_resnet.data.errors import DataError
-from keras_resnet.data.sources import Source, open_source
+from keras_resnet.data.order import draws, positions, stream
+from keras_resnet.data.plan import Plan
+from keras_resnet.data.sources import open_source
 
 CROPS = (None, "pad", "resized")
 INTERPOLATIONS = ("bilinear", "bicubic")
-# Undecoded records that a stream shuffles at a time: 0.5 GB of ImageNet, whose records
-# tensorflow-datasets has already stored in random order.
-SHUFFLE_WINDOW = 4096
 
 
 def make_dataset(
@@ -27,6 +26,12 @@ def make_dataset(
     crop: str | None = None,
     crop_padding: int = 4,
     flip: bool = False,
+    augment: str | None = None,
+    augment_magnitude: float = 9.0,
+    augment_ops: int = 2,
+    color_jitter: float = 0.0,
+    erase: float = 0.0,
+    repeats: int = 1,
     crop_fraction: float | None = None,
     interpolation: str = "bilinear",
     data_dir=None,
@@ -43,8 +48,8 @@ def make_dataset(
 
     Args:
         data: ``"digits"`` (embedded), the name of a dataset of tensorflow-datasets, a folder
-            of class folders, an ``.npz`` file with x_train, y_train, x_test and y_test, or
-            arrays ``(images, labels)``, uint8 and integer.
+            of class folders, a folder that `prepare` wrote, an ``.npz`` file with x_train,
+            y_train, x_test and y_test, or arrays ``(images, labels)``, uint8 and integer.
         split: ``"train"``; ``"held_out"``: the validation or test split, or a fifth of the
             images where there is none; or any split that the data has.
         image_size: Side of the images in pixels; by default their own, or 224 where theirs differ.
@@ -56,6 +61,14 @@ def make_dataset(
             ``"resized"`` (a random part, resized: for photographs).
         crop_padding: Pixels, for ``crop="pad"``.
         flip: In training, mirror half of the images.
+        augment: In training: ``"randaugment"``, timm's with ``mstd0.5-inc1``, or
+            ``"trivialaugment"``, torchvision's TrivialAugmentWide.
+        augment_magnitude: Of RandAugment, from 0 to 10.
+        augment_ops: Operations of RandAugment, each applied to half of the images.
+        color_jitter: In training, how far brightness, contrast and saturation vary about 1.
+        erase: In training, the part of the images in which a rectangle is made grey.
+        repeats: In training, how often an image comes in succession, each time augmented anew;
+            an epoch keeps its length, and so sees fewer images (arXiv:1901.09335).
         crop_fraction: How much of the short side is kept where nothing is random; by default
             0.875 where the sizes of the images differ and 1 where they do not.
         interpolation: ``"bilinear"`` or ``"bicubic"``, where nothing is random.
@@ -70,6 +83,7 @@ def make_dataset(
         DataError: the data cannot be used. A bad image is found when its batch is made.
     """
     _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation)
+    _check_augmentation(augment, augment_magnitude, augment_ops, color_jitter, erase, repeats)
     source = open_source(data, split, data_dir=data_dir, download=download)
     training = split == "train" if training is None else training
     steps = source.size // batch_size if training else -(-source.size // batch_size)
@@ -78,29 +92,45 @@ def make_dataset(
     size = image_size or max(source.image_shape[0] or 0, source.image_shape[1] or 0) or 224
     if crop_fraction is None:
         crop_fraction = 0.875 if None in source.image_shape and not training else 1.0
-
-    def prepare(epoch, index, element):
-        image, label = source.lookup(element)
-        u = transforms.uniforms(seed, epoch, index)
-        if training and crop == "resized":
-            image = transforms.random_resized_crop(image, u, size)
-        else:
-            image = transforms.resize_and_crop(image, size, crop_fraction, interpolation)
-        if training and crop == "pad":
-            image = transforms.pad_crop(image, u, crop_padding)
-        if training and flip:
-            image = transforms.flip(image, u)
-        return image, label
-
-    make_order = _order if source.records is None else _stream
-    dataset = make_order(source, training, seed, steps * batch_size, start_step * batch_size)
-    dataset = dataset.map(prepare, tf.data.AUTOTUNE, deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
+    if training:
+        plan = Plan(
+            size, crop, crop_padding, flip, augment, augment_magnitude, augment_ops, color_jitter, erase,
+            crop_fraction=crop_fraction, interpolation=interpolation,
+        )  # fmt: skip
+    else:
+        plan = Plan(size, crop_fraction=crop_fraction, interpolation=interpolation)
+    if plan.needs_colour and source.image_shape[-1] not in (1, 3):
+        raise DataError(f"augment and color_jitter need 1 or 3 channels, not {source.image_shape[-1]}.")
+    dataset = _batches(source, plan, training, seed, batch_size, steps, start_step, repeats)
+    if not training:
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(max(0, steps - start_step)))
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
     dataset.class_names = source.class_names
     dataset.num_examples = source.size
     dataset.steps_per_epoch = steps
     dataset.crop_fraction = crop_fraction
     return dataset
+
+
+def _batches(source, plan, training, seed, batch_size, steps, start_step, repeats):
+    numbers = draws(plan.numbers, training, seed, batch_size, steps, start_step)
+    if source.records is None:
+        elements = positions(source.size, training, seed, batch_size, steps, start_step, repeats)
+        if source.read is None and not plan.alters_single_images(source.image_shape):
+            batches = tf.data.Dataset.zip(elements, numbers)
+            return batches.map(
+                lambda at, u: plan.of_a_batch(*source.lookup(at), u), tf.data.AUTOTUNE, deterministic=True
+            )
+        elements = elements.unbatch()
+    else:
+        elements = stream(
+            source.records, training, seed, steps * batch_size, start_step * batch_size, repeats
+        )
+    prepare = plan.of_one_image(source)
+    prepared = tf.data.Dataset.zip(elements, numbers.unbatch()).map(
+        lambda element, u: prepare(source.lookup(element), u), tf.data.AUTOTUNE, deterministic=True
+    )
+    return prepared.batch(batch_size, drop_remainder=training).map(plan.finish)
 
 
 def _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation):
@@ -116,40 +146,15 @@ def _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interp
         raise DataError(f"crop_fraction={crop_fraction} must be above 0 and at most 1.")
 
 
-def _order(source: Source, training, seed, per_epoch, start):
-    """Elements ``(epoch, index, index)``, by position: a permutation of each epoch's own."""
-    if not training:
-        return tf.data.Dataset.range(start, source.size).map(lambda i: (tf.zeros((), tf.int64), i, i))
-
-    def at(position):
-        epoch = position // per_epoch
-        index = tf.random.experimental.index_shuffle(position % per_epoch, [seed, epoch], source.size - 1)
-        return epoch, index, index
-
-    return tf.data.Dataset.range(start, tf.int64.max).map(at)
-
-
-def _stream(source: Source, training, seed, per_epoch, start):
-    """Elements ``(epoch, index, record)``, one after another, shuffled in windows."""
-    numbered = source.records.enumerate()
-    if not training:
-        return numbered.skip(start).map(lambda i, record: (tf.zeros((), tf.int64), i, record))
-
-    def shuffled(window, epoch):
-        # Not `Dataset.shuffle`, whose order depends on TensorFlow's global seed too.
-        index, records = window
-        count = tf.size(index)
-        order = tf.random.experimental.index_shuffle(
-            tf.range(count), [(seed << 32) + epoch, index[0]], count - 1
+def _check_augmentation(augment, magnitude, operations, jitter, erase, repeats):
+    if augment not in POLICIES:
+        raise DataError(f"augment={augment!r} is unknown; choose one of {POLICIES}.")
+    if not 0 <= magnitude <= 10 or operations < 1:
+        raise DataError(
+            f"augment_magnitude={magnitude} must be from 0 to 10, augment_ops={operations} at least 1."
         )
-        return tf.nest.map_structure(lambda x: tf.gather(x, order), (tf.fill([count], epoch), index, records))
-
-    def epoch_from(epoch):
-        # A shorter first window moves the borders of the others from epoch to epoch.
-        first = tf.random.stateless_uniform((), [seed, epoch], 1, SHUFFLE_WINDOW + 1, tf.int64)
-        windows = numbered.take(first).batch(SHUFFLE_WINDOW)
-        windows = windows.concatenate(numbered.skip(first).batch(SHUFFLE_WINDOW))
-        order = windows.map(lambda *window: shuffled(window, epoch)).unbatch()
-        return order.take(per_epoch).skip(tf.maximum(start - epoch * per_epoch, 0))
-
-    return tf.data.Dataset.range(start // per_epoch, tf.int64.max).flat_map(epoch_from)
+    if jitter < 0 or not 0 <= erase <= 1 or repeats < 1:
+        raise DataError(
+            f"color_jitter={jitter} must be at least 0, erase={erase} from 0 to 1, "
+            f"repeats={repeats} at least 1."
+        )

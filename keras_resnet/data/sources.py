@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.arrays import check_arrays, read_npz
-from keras_resnet.data.decode import decode_image, read_image
+from keras_resnet.data.decode import decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import hold_out, open_folder
 
@@ -33,7 +33,10 @@ class Source:
         image_shape: ``(height, width, channels)``; height and width are ``None`` where
             they differ between images.
         lookup: From an element of the source (a position below `size`, or a record of
-            `records`) to ``(image, label)``: uint8 ``image_shape`` and int64.
+            `records`) to a tuple of tensors: without `read`, ``(image, label)``, uint8
+            ``image_shape`` and int64, and of a vector of positions ``(images, labels)``.
+        read: From these tensors of one image as numpy values, and the arguments `choose` and
+            `least` of `keras_resnet.data.decode.decode_image`, to ``(image, label)``.
         records: Undecoded records in their stored order, for a source too large to be
             found by position.
     """
@@ -42,6 +45,7 @@ class Source:
     class_names: tuple[str, ...]
     image_shape: tuple[int | None, int | None, int]
     lookup: Callable
+    read: Callable | None = None
     records: tf.data.Dataset | None = None
 
 
@@ -75,12 +79,6 @@ def array_source(images: np.ndarray, labels: np.ndarray, class_names) -> Source:
         image_shape=tuple(images.shape[1:]),
         lookup=lambda position: (tf.gather(images, position), tf.gather(labels, position)),
     )
-
-
-def encoded_image(data, name):
-    """Decode inside a `tf.data` pipeline: bytes and what to call them, to ``(h, w, 3)``."""
-    image = tf.numpy_function(lambda d, n: decode_image(d, n.decode()), [data, name], tf.uint8)
-    return tf.ensure_shape(image, (None, None, 3))
 
 
 def _digits(split):
@@ -134,11 +132,16 @@ def _from_folder(root, split):
     paths = tf.constant([os.fsencode(path) for path in folder.paths])
     labels = tf.constant(folder.labels, tf.int64)
 
-    def lookup(position):
-        image = tf.numpy_function(read_image, [tf.gather(paths, position)], tf.uint8)
-        return tf.ensure_shape(image, (None, None, 3)), tf.gather(labels, position)
+    def read(path, label, choose, least):
+        return decode_image(read_file(path), show(path), choose, least), label
 
-    return Source(len(folder.paths), folder.class_names, (None, None, 3), lookup)
+    return Source(
+        size=len(folder.paths),
+        class_names=folder.class_names,
+        image_shape=(None, None, 3),
+        lookup=lambda position: (tf.gather(paths, position), tf.gather(labels, position)),
+        read=read,
+    )
 
 
 def _no_split(name, split, splits):

@@ -1,109 +1,112 @@
-"""Image transforms for `tf.data`: pure functions of an image and of uniform random numbers.
+"""Transforms of whole batches for `tf.data`: pure functions of images and of uniform random numbers.
 
-Images are uint8 of shape ``(height, width, channels)`` and stay so. `u` is what `uniforms`
-returns for the image: a function that draws from it gives the same for the same numbers.
+Images are uint8 of shape ``(batch, height, width, channels)`` and stay so. `u` is what `uniforms`
+returns for the batch, one row an image. `keras_resnet.data.images` does the same to one image
+at a time, from the same numbers, where images need more than this.
 """
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import tensorflow as tf
-from PIL import Image
+
+from keras_resnet.data import images as one_image
 
 _TRIES = 10
-# Which of the numbers decides what.
-_FLIP, _TOP, _LEFT = 0, 1, 2
-_AREA = slice(3, 3 + _TRIES)
-_ASPECT = slice(3 + _TRIES, 3 + 2 * _TRIES)
-_COUNT = 3 + 2 * _TRIES
-# Pixels of a resized image beyond which only its middle is computed.
-_MAX_RESIZED = 2**24
+# Which of the numbers of an image decides what.
+FLIP, TOP, LEFT = 0, 1, 2
+AREA = slice(3, 3 + _TRIES)
+ASPECT = slice(3 + _TRIES, 3 + 2 * _TRIES)
+ERASE, ERASE_TOP, ERASE_LEFT = 23, 24, 25
+ERASE_AREA = slice(26, 26 + _TRIES)
+ERASE_ASPECT = slice(26 + _TRIES, 26 + 2 * _TRIES)
+JITTER = slice(46, 50)
+AUGMENT = 50
+# The mean colour of ImageNet, which normalisation makes zero.
+_MEAN_COLOUR = (124, 116, 104)
 
 
-def uniforms(seed: int, epoch, index):
-    """Random numbers in [0, 1) for one image: a pure function of its three arguments."""
-    return tf.random.stateless_uniform([_COUNT], seed=[(seed << 32) + epoch, index])
+def uniforms(seed: int, epoch, position, count: int, numbers: int):
+    """Random numbers in [0, 1) for `count` images of an epoch from `position` on.
 
+    They are the output of the Philox generator with the key (seed, epoch), from the counter that
+    belongs to the position on: one call serves a batch, and what an image gets does not hang on
+    the batches.
 
-def flip(image, u):
-    """Mirror left to right, for one half of the images."""
-    return tf.cond(u[_FLIP] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+    Args:
+        seed: The dataset's.
+        epoch: int64 scalar.
+        position: int64 scalar: of the first image in the order of its epoch.
+        count: Images.
+        numbers: Random numbers an image; a multiple of 4, the generator's block.
 
-
-def pad_crop(image, u, padding: int):
-    """Pad with zeros on every side, and cut out the former size at a random place."""
-    height, width, channels = image.shape
-    padded = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]])
-    top, left = (tf.cast(u[which] * (2 * padding + 1), tf.int32) for which in (_TOP, _LEFT))
-    return tf.slice(padded, [top, left, 0], [height, width, channels])
-
-
-def random_resized_crop(image, u, size: int, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
-    """Cut out a random part of the image and resize it to ``(size, size)``.
-
-    The part has `scale` of the area and an aspect `ratio`, both drawn until it fits, ten
-    times at most (arXiv:1409.4842, section 6; torchvision's RandomResizedCrop).
+    Returns:
+        float32 ``(count, numbers)``.
     """
-    height, width = _size(image)
-    area = height * width * (scale[0] + u[_AREA] * (scale[1] - scale[0]))
-    aspect = tf.exp(math.log(ratio[0]) + u[_ASPECT] * math.log(ratio[1] / ratio[0]))
-    # What the image itself allows comes last, for when nothing that was drawn fits.
-    widths = tf.concat([tf.sqrt(area * aspect), [tf.minimum(width, height * ratio[1])]], 0)
-    heights = tf.concat([tf.sqrt(area / aspect), [tf.minimum(height, width / ratio[0])]], 0)
-    widths, heights = tf.maximum(tf.round(widths), 1), tf.maximum(tf.round(heights), 1)
-    first = tf.argmax(tf.cast((widths <= width) & (heights <= height), tf.int32))
-    crop = tf.stack([heights[first], widths[first]])
-    corner = tf.floor(tf.stack([u[_TOP], u[_LEFT]]) * (tf.stack([height, width]) - crop + 1))
-    return _crop_and_resize(image, size, crop, corner)
+    key = tf.cast((seed << 32) + epoch, tf.uint64)
+    counter = tf.cast(position * (numbers // 4), tf.uint64)
+    return tf.raw_ops.StatelessRandomUniformV2(
+        shape=[count, numbers], key=[key], counter=[counter, tf.zeros((), tf.uint64)], alg=1
+    )
+
+
+def flip(images, u):
+    """Mirror left to right, for one half of the images."""
+    width = images.shape[2]
+    columns = tf.range(width)
+    columns = tf.where(u[:, FLIP, None] < 0.5, width - 1 - columns, columns)
+    return _take(images, tf.range(images.shape[1])[None], columns)
+
+
+def pad_crop(images, u, padding: int):
+    """Pad with zeros on every side, and cut out the former size at a random place."""
+    height, width = images.shape[1:3]
+    padded = tf.pad(images, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
+    top, left = (tf.cast(u[:, which, None] * (2 * padding + 1), tf.int32) for which in (TOP, LEFT))
+    return _take(padded, top + tf.range(height), left + tf.range(width))
+
+
+def erase(images, u, probability: float):
+    """Overwrite a random rectangle with the mean colour of ImageNet (grey: 114) in some images.
+
+    The rectangle has 2 to 33 % of the area and an aspect ratio of 0.3 to 3.3 (arXiv:1708.04896,
+    with the ranges of torchvision and timm, whose constant is 0 after the normalisation).
+    """
+    height, width, channels = images.shape[1:]
+    area = height * width * (0.02 + u[:, ERASE_AREA] * (1 / 3 - 0.02))
+    root = tf.sqrt(tf.exp(tf.math.log(0.3) * (1 - 2 * u[:, ERASE_ASPECT])))
+    heights, widths = tf.round(tf.sqrt(area) * root), tf.round(tf.sqrt(area) / root)
+    fits = (heights < height) & (widths < width)
+    first = tf.argmax(fits, axis=1, output_type=tf.int32)
+    chosen = (u[:, ERASE] < probability) & tf.reduce_any(fits, axis=1)
+    rows = _inside(height, tf.gather(heights, first, batch_dims=1), u[:, ERASE_TOP])
+    columns = _inside(width, tf.gather(widths, first, batch_dims=1), u[:, ERASE_LEFT])
+    mask = rows[:, :, None] & columns[:, None, :] & chosen[:, None, None]
+    colour = tf.constant(_MEAN_COLOUR if channels == 3 else (114,) * channels, images.dtype)
+    return tf.where(mask[..., None], colour, images)
 
 
 def resize_and_crop(image, size: int, crop_fraction: float = 1.0, interpolation: str = "bilinear"):
-    """Resize the short side to ``floor(size / crop_fraction)`` and cut ``(size, size)`` out of the middle.
-
-    Pillow does it, antialiased: what it computes is what torchvision and timm evaluate on.
-    `interpolation` is "bilinear" or "bicubic".
-    """
+    """`keras_resnet.data.images.resize_and_crop` of one image as a TensorFlow operation."""
     if image.shape[:2] == (size, size) and crop_fraction == 1.0:
         return image
     resized = tf.numpy_function(
-        lambda pixels: _pillow_resize_and_crop(pixels, size, crop_fraction, interpolation), [image], tf.uint8
+        lambda pixels: one_image.resize_and_crop(pixels, size, crop_fraction, interpolation),
+        [image],
+        tf.uint8,
     )
     return tf.ensure_shape(resized, (size, size, image.shape[-1]))
 
 
-def _pillow_resize_and_crop(pixels, size, crop_fraction, interpolation):
-    extent = np.array(pixels.shape[1::-1])
-    resized = math.floor(size / crop_fraction) * extent // extent.min()
-    corner = np.round((resized - size) / 2).astype(int)
-    kept = tuple(np.concatenate([corner, corner + size]).tolist())
-    method = Image.Resampling[interpolation.upper()]
-
-    def one(image):
-        if resized.prod() <= _MAX_RESIZED:
-            return np.asarray(image.resize(tuple(resized.tolist()), method).crop(kept))
-        # A thread of 1 x 10,000 would fill the memory: compute only what is kept. (Always doing
-        # so would be up to 11 grey levels off: Pillow orders its two passes by their cost.)
-        return np.asarray(image.resize((size, size), method, tuple(kept * np.tile(extent / resized, 2))))
-
-    if pixels.shape[-1] == 3:
-        return one(Image.fromarray(pixels))
-    bands = (np.ascontiguousarray(pixels[..., i]) for i in range(pixels.shape[-1]))
-    return np.stack([one(Image.fromarray(band)) for band in bands], axis=-1)
+def _take(images, rows, columns):
+    """Of each image, the pixels where its `rows` and `columns` cross."""
+    _, height, width, channels = images.shape
+    first = tf.range(tf.shape(images)[0]) * (height * width)
+    pixels = first[:, None, None] + rows[:, :, None] * width + columns[:, None, :]
+    return tf.gather(tf.reshape(images, [-1, channels]), pixels)
 
 
-def _crop_and_resize(image, size, crop, corner):
-    """The part of the image with the extent `crop` that starts at `corner`, bilinear, not antialiased."""
-    scale = size / crop
-    window = tf.raw_ops.ScaleAndTranslate(
-        images=image[None], size=[size, size], scale=scale, translation=-corner * scale,
-        kernel_type="triangle", antialias=False,
-    )[0]  # fmt: skip
-    window = tf.saturate_cast(tf.round(window), tf.uint8)
-    return tf.ensure_shape(window, (size, size, image.shape[-1]))
-
-
-def _size(image):
-    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    return height, width
+def _inside(extent, length, u):
+    """Which of `extent` positions lie in an interval of this length at a random place."""
+    start = tf.floor(u * (extent - length + 1))
+    at = tf.range(extent, dtype=tf.float32)
+    return (at >= start[:, None]) & (at < (start + length)[:, None])

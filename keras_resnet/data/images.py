@@ -1,0 +1,125 @@
+"""Transforms of one image: pure functions of pixels and of uniform random numbers in [0, 1).
+
+Images are uint8 arrays of shape ``(height, width, channels)``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+
+def random_box(width: int, height: int, areas, aspects, top: float, left: float):
+    """A random part of an image, as ``(left, top, width, height)`` in pixels.
+
+    It has 8 to 100 % of the area and an aspect ratio of 3/4 to 4/3, drawn until it fits, as often
+    as there are `areas` and `aspects` (arXiv:1409.4842, section 6; torchvision's
+    RandomResizedCrop). All four random arguments are uniform in [0, 1).
+    """
+    for area, aspect in zip(areas, aspects, strict=True):
+        extent = height * width * (0.08 + area * 0.92)
+        ratio = math.exp(math.log(3 / 4) + aspect * math.log(16 / 9))
+        w, h = round(math.sqrt(extent * ratio)), round(math.sqrt(extent / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            break
+    else:
+        # What the image itself allows.
+        w = max(1, round(min(width, height * 4 / 3)))
+        h = max(1, round(min(height, width * 4 / 3)))
+    return int(left * (width - w + 1)), int(top * (height - h + 1)), w, h
+
+
+def cut(pixels: np.ndarray, box=None) -> np.ndarray:
+    """The part of an image in the box ``(left, top, width, height)``."""
+    if box is None:
+        return pixels
+    left, top, width, height = box
+    return pixels[top : top + height, left : left + width]
+
+
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The image as ``(size, size, channels)``, bilinear and not antialiased, twice as fast as Pillow."""
+    if pixels.shape[:2] == (size, size):
+        return pixels
+    levels = tf.raw_ops.ResizeBilinear(images=pixels[None], size=[size, size], half_pixel_centers=True)
+    return np.asarray(memoryview(tf.cast(levels[0] + 0.5, tf.uint8)))
+
+
+def pad_crop(pixels: np.ndarray, top: float, left: float, padding: int) -> np.ndarray:
+    """Pad with zeros on every side, and cut out the former size at a random place."""
+    padded = np.pad(pixels, ((padding, padding), (padding, padding), (0, 0)))
+    corner = (int(u * (2 * padding + 1)) for u in (left, top))
+    return cut(padded, (*corner, pixels.shape[1], pixels.shape[0]))
+
+
+def middle(width: int, height: int, size: int, crop_fraction: float) -> tuple[float, float, float, float]:
+    """The part of an image that an evaluation sees, as ``(left, top, right, bottom)`` in its pixels.
+
+    It is what remains when the short side is resized to ``floor(size / crop_fraction)``, the other
+    in proportion, and ``(size, size)`` is cut out of the middle, rounded as torchvision rounds.
+    """
+    short = math.floor(size / crop_fraction)
+    extents = (width, height)
+    resized = [short * extent // min(extents) for extent in extents]
+    corner = [round((extent - size) / 2) for extent in resized]
+    start, end = (
+        [(at + more) * extent / to for at, extent, to in zip(corner, extents, resized, strict=True)]
+        for more in (0, size)
+    )
+    return *start, *end
+
+
+def window(box, width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """The pixels that decide a resized `box`, with a margin, as ``(left, top, width, height)``."""
+    # Two pixels of the kernel (bicubic) to each side, and those whose colour a decoder of
+    # subsampled JPEGs interpolates from outside of the window.
+    margins = [2 * max(1, (box[axis + 2] - box[axis]) / size) + 4 for axis in (0, 1)]
+    left, top = (max(0, math.floor(box[axis] - margins[axis])) for axis in (0, 1))
+    right, bottom = (
+        min(extent, math.ceil(box[axis + 2] + margins[axis])) for axis, extent in enumerate((width, height))
+    )
+    return left, top, right - left, bottom - top
+
+
+def resize_box(pixels: np.ndarray, size: int, box, interpolation: str) -> np.ndarray:
+    """The box ``(left, top, right, bottom)`` as ``(size, size, channels)``, by Pillow, antialiased."""
+    method = Image.Resampling[interpolation.upper()]
+    left, top, right, bottom = box
+
+    def across_then_down(image):
+        # Pillow resizes across first, but from version 13 on sometimes down, which makes up to 10
+        # grey levels of difference (bicubic): two calls keep the order of all versions.
+        image = image.resize((size, image.height), method, (left, 0, right, image.height))
+        return image.resize((size, size), method, (0, top, size, bottom))
+
+    return _by_bands(pixels, across_then_down)
+
+
+def resize_and_crop(pixels: np.ndarray, size: int, crop_fraction: float = 1.0, interpolation="bilinear"):
+    """Resize the short side to ``floor(size / crop_fraction)`` and cut ``(size, size)`` out of the middle.
+
+    Antialiased by Pillow, with whose resizing torchvision and timm evaluate; but only the pixels
+    that are kept are computed. That leaves few of a thousand one grey level off, since Pillow
+    rounds boxes to single precision. `interpolation` is "bilinear" or "bicubic".
+    """
+    if pixels.shape[:2] == (size, size) and crop_fraction == 1.0:
+        return pixels
+    box = middle(pixels.shape[1], pixels.shape[0], size, crop_fraction)
+    part = window(box, pixels.shape[1], pixels.shape[0], size)
+    return resize_box(cut(pixels, part), size, within(box, part), interpolation)
+
+
+def within(box, part):
+    """A box in the coordinates of a part ``(left, top, width, height)`` of the image."""
+    return tuple(edge - start for edge, start in zip(box, part[:2] * 2, strict=True))
+
+
+def _by_bands(pixels, function):
+    """Apply a function of a Pillow image, band by band where Pillow has no such images."""
+    if pixels.shape[-1] == 3:
+        return np.asarray(function(Image.fromarray(pixels)))
+    bands = (np.ascontiguousarray(pixels[..., i]) for i in range(pixels.shape[-1]))
+    return np.stack([np.asarray(function(Image.fromarray(band))) for band in bands], axis=-1)

@@ -1,0 +1,124 @@
+"""What happens to an image on its way into a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.data import augment, images, transforms
+from keras_resnet.data.sources import Source
+from keras_resnet.data.transforms import AREA, ASPECT, AUGMENT, FLIP, JITTER, LEFT, TOP
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The transforms of a pipeline, in their order; the fields are arguments of `make_dataset`.
+
+    Cutting out and resizing, padded crop, flip, augmentation and jitter work on single images;
+    of images in memory that need no more than padded crop and flip, on batches, where they cost
+    a tenth. Erasing works on batches.
+    """
+
+    size: int
+    crop: str | None = None
+    crop_padding: int = 0
+    flip: bool = False
+    augment: str | None = None
+    augment_magnitude: float = 0.0
+    augment_ops: int = 1
+    color_jitter: float = 0.0
+    erase: float = 0.0
+    crop_fraction: float = 1.0
+    interpolation: str = "bilinear"
+
+    @property
+    def needs_colour(self) -> bool:
+        """Whether Pillow has to know what the channels mean."""
+        return self.augment is not None or self.color_jitter > 0
+
+    @property
+    def numbers(self) -> int:
+        """Random numbers that an image needs; see `uniforms`."""
+        return -(-(AUGMENT + self.augment_ops * augment.NUMBERS) // 4) * 4
+
+    def alters_single_images(self, shape) -> bool:
+        """Whether images of this shape need more than `of_a_batch` does."""
+        resized = shape[:2] != (self.size, self.size) or self.crop_fraction != 1
+        return self.needs_colour or self.crop == "resized" or resized
+
+    def of_a_batch(self, batch, labels, u):
+        """The whole plan for a batch of images that `alters_single_images` leaves as they are."""
+        if self.crop == "pad":
+            batch = transforms.pad_crop(batch, u, self.crop_padding)
+        if self.flip:
+            batch = transforms.flip(batch, u)
+        return self.finish(batch, labels, u)
+
+    def finish(self, batch, labels, u):
+        """What remains to do with a batch."""
+        if self.erase:
+            batch = transforms.erase(batch, u, self.erase)
+        return batch, labels
+
+    def of_one_image(self, source: Source):
+        """From the tensors of a source's `lookup` and random numbers to ``(image, label, numbers)``."""
+        read = source.read or _read_array
+        shape = (self.size, self.size, source.image_shape[-1])
+
+        def function(u, *element):
+            pixels, label = self._prepare(partial(read, *element), u.tolist())
+            return np.ascontiguousarray(pixels), np.int64(label)
+
+        def prepare(element, u):
+            image, label = tf.numpy_function(function, [u, *element], [tf.uint8, tf.int64])
+            return tf.ensure_shape(image, shape), tf.ensure_shape(label, ()), u
+
+        return prepare
+
+    def _prepare(self, read, u):
+        if self.crop == "resized":
+            box = partial(images.random_box, areas=u[AREA], aspects=u[ASPECT], top=u[TOP], left=u[LEFT])
+            pixels, label = read(box, self.size)
+            pixels = images.resize(pixels, self.size)
+        else:
+            pixels, label = self._middle(read)
+        if self.crop == "pad":
+            pixels = images.pad_crop(pixels, u[TOP], u[LEFT], self.crop_padding)
+        if self.flip and u[FLIP] < 0.5:
+            pixels = pixels[:, ::-1]
+        functions = self._augmentations(u)
+        return (augment.augment(pixels, functions) if functions else pixels), label
+
+    def _middle(self, read):
+        box = None
+
+        def choose(width, height):
+            nonlocal box
+            if (width, height) == (self.size, self.size) and self.crop_fraction == 1:
+                return 0, 0, width, height
+            box = images.middle(width, height, self.size, self.crop_fraction)
+            part = images.window(box, width, height, self.size)
+            box = images.within(box, part)
+            return part
+
+        pixels, label = read(choose, 0)
+        return (images.resize_box(pixels, self.size, box, self.interpolation) if box else pixels), label
+
+    def _augmentations(self, u):
+        functions = []
+        if self.augment == "randaugment":
+            for start in range(AUGMENT, AUGMENT + self.augment_ops * augment.NUMBERS, augment.NUMBERS):
+                some = u[start : start + augment.NUMBERS]
+                functions.append(partial(augment.rand_augment, u=some, magnitude=self.augment_magnitude))
+        elif self.augment == "trivialaugment":
+            functions.append(partial(augment.trivial_augment, u=u[AUGMENT:]))
+        if self.color_jitter:
+            functions.append(partial(augment.color_jitter, u=u[JITTER], strength=self.color_jitter))
+        return functions
+
+
+def _read_array(pixels, label, choose, _):
+    return images.cut(pixels, choose(pixels.shape[1], pixels.shape[0])), label
