@@ -21,6 +21,7 @@ _HOMES = {
     "weights.tensors": ["WeightsError"],
     "data.pipeline": ["make_dataset"],
     "data.check": ["check_data"],
+    "data.prepare": ["prepare_tfrecords"],
     "data.errors": ["DataError"],
     "training.recipe": ["Recipe"],
     "training.recipes": ["RECIPES"],

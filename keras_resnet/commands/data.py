@@ -1,4 +1,4 @@
-"""`check-data`."""
+"""`check-data` and `prepare`."""
 
 from __future__ import annotations
 
@@ -6,22 +6,36 @@ import sys
 
 
 def register(command):
-    """Add the command."""
+    """Add the commands."""
     add = command(
-        "check-data", _check_data, "Decode a whole folder; list bad files and class counts."
+        "check-data", _check_data, "Decode a whole folder, or verify shards; list bad files and class counts."
     ).add_argument
     add("path", metavar="PATH")
     add("--strict", action="store_true", help="also find damage that decoders pass over (extra: strict)")
+    add = command("prepare", _prepare, "Write a folder of images as TFRecord shards.").add_argument
+    add("folder", metavar="FOLDER", help="class folders, with or without train and val above them")
+    add("out", metavar="OUT", help="a new folder, or one that was left unfinished")
+    add("--short-side", type=int, metavar="PIXELS", help="resize images whose short side is longer")
+
+
+def _prepare(options):
+    from keras_resnet.data.prepare import prepare_tfrecords
+
+    counts = prepare_tfrecords(options.folder, options.out, short_side=options.short_side, progress=_progress)
+    print(*(f"{name}: {count} images" for name, count in counts.items()), sep="\n")
+
+
+def _progress(done, total):
+    if sys.stderr.isatty():
+        bar = "#" * (30 * done // total)
+        end = "\n" if done == total else ""
+        print(f"\r[{bar:30}] {done}/{total} images", end=end, file=sys.stderr, flush=True)
 
 
 def _check_data(options):
     from keras_resnet.data.check import check_data
 
-    def progress(done, total):
-        if sys.stderr.isatty():
-            print(f"\r{done}/{total} images", end="\n" if done == total else "", file=sys.stderr)
-
-    report = check_data(options.path, strict=options.strict, progress=progress)
+    report = check_data(options.path, strict=options.strict, progress=_progress)
     for split, counts in report.counts.items():
         print(f"{split}: {sum(counts.values())} images, {len(counts)} classes")
         for name, count in counts.items():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from keras_resnet.data.decode import check_strictly, decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import open_folder
+from keras_resnet.data.shards import check_shard, is_prepared, read_manifest
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Report:
 def check_data(root, *, strict: bool = False, progress: Callable[[int, int], None] | None = None) -> Report:
     """Decode every image of a folder of class folders and list the bad ones.
 
+    Of a folder that `prepare_tfrecords` wrote, the SHA-256 of every shard is compared with the manifest's.
+
     Args:
         root: The folder, with or without splits; see `make_dataset`.
         strict: Also list JPEGs with damage that decoders pass over; needs the extra "strict".
@@ -41,6 +44,8 @@ def check_data(root, *, strict: bool = False, progress: Callable[[int, int], Non
     Raises:
         DataError: the folder itself cannot be used.
     """
+    if is_prepared(str(root)):
+        return _check_shards(str(root), progress)
     splits = open_folder(str(root))
     files = [(split, path) for split, folder in splits.items() for path in folder.paths]
     problems: list[str] = []
@@ -58,6 +63,22 @@ def check_data(root, *, strict: bool = False, progress: Callable[[int, int], Non
     for split, folder in splits.items():
         labels = Counter(folder.labels)
         counts[split] = {name: labels[i] for i, name in enumerate(folder.class_names)}
+    return Report(counts, problems)
+
+
+def _check_shards(root, progress):
+    classes, splits = read_manifest(root)
+    shards = [shard for split in splits.values() for shard in split.shards]
+    total = sum(shard.images for shard in shards)
+    problems, done = [], 0
+    with ThreadPoolExecutor() as pool:
+        checks = pool.map(lambda shard: check_shard(root, shard), shards)
+        for shard, problem in zip(shards, checks, strict=True):
+            problems += [problem] if problem else []
+            done += shard.images
+            if progress:
+                progress(done, total)
+    counts = {name: dict(zip(classes, split.counts, strict=True)) for name, split in splits.items()}
     return Report(counts, problems)
 
 

@@ -48,7 +48,7 @@ def make_dataset(
 
     Args:
         data: ``"digits"`` (embedded), the name of a dataset of tensorflow-datasets, a folder
-            of class folders, a folder that `prepare` wrote, an ``.npz`` file with x_train,
+            of class folders, a folder of `prepare_tfrecords`, an ``.npz`` file with x_train,
             y_train, x_test and y_test, or arrays ``(images, labels)``, uint8 and integer.
         split: ``"train"``; ``"held_out"``: the validation or test split, or a fifth of the
             images where there is none; or any split that the data has.

@@ -1,4 +1,4 @@
-"""Where images come from: digits, arrays, folders, tensorflow-datasets.
+"""Where images come from: digits, arrays, folders, shards, tensorflow-datasets.
 
 A source knows how many images it has and finds the image at a position. What a pipeline
 does with them is not its business.
@@ -18,6 +18,7 @@ from keras_resnet.data.arrays import check_arrays, read_npz
 from keras_resnet.data.decode import decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import hold_out, open_folder
+from keras_resnet.data.shards import check_size, is_prepared, read_manifest, read_record, records
 
 # Datasets of images of one size are held in memory, decoded, up to this many bytes.
 MEMORY_BUDGET = 2 * 1024**3
@@ -62,6 +63,8 @@ def open_source(data, split: str = "train", *, data_dir=None, download: bool = T
         return _digits(split)
     if path.endswith(".npz"):
         return _from_pairs(read_npz(path), split)
+    if is_prepared(path):
+        return _from_shards(path, split)
     if os.path.isdir(path) or os.sep in path or path.startswith("."):
         return _from_folder(path, split)
     from keras_resnet.data.catalogue import open_tfds
@@ -141,6 +144,30 @@ def _from_folder(root, split):
         image_shape=(None, None, 3),
         lookup=lambda position: (tf.gather(paths, position), tf.gather(labels, position)),
         read=read,
+    )
+
+
+def _from_shards(root, split):
+    classes, splits = read_manifest(root)
+    others = [name for name in splits if name != "train"]
+    if split == "held_out" and others:
+        split = others[0]
+    if split not in splits:
+        raise _no_split(root, split, [*splits, "held_out"])
+    for shard in splits[split].shards:
+        check_size(root, shard)
+    shards = [show(os.path.join(root, shard.file)) for shard in splits[split].shards]
+
+    def read(record, number, choose, least):
+        return read_record(record, shards[number], len(classes), choose, least)
+
+    return Source(
+        size=sum(splits[split].counts),
+        class_names=classes,
+        image_shape=(None, None, 3),
+        lookup=lambda record: record,
+        read=read,
+        records=records(root, splits[split]),
     )
 
 
