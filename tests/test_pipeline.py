@@ -278,7 +278,9 @@ def test_random_box_covers_area_and_aspect():
     assert 0.7 < aspects.min() < 0.8 < 1.2 < aspects.max() < 1.45
     assert abs((left / (201 - width)).mean() - 0.5) < 0.05
     assert (left == 0).any()
-    assert (top + height == 200).any()
+    left, top, width, height = np.array(list(boxes(5, 5))).T
+    assert ((width < 5) & (left + width == 5)).any()
+    assert ((height < 5) & (top + height == 5)).any()
 
 
 def test_repeated_augmentation():
