@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 
 
@@ -38,14 +37,6 @@ def cut(pixels: np.ndarray, box=None) -> np.ndarray:
         return pixels
     left, top, width, height = box
     return pixels[top : top + height, left : left + width]
-
-
-def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The image as ``(size, size, channels)``, bilinear and not antialiased, twice as fast as Pillow."""
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    levels = tf.raw_ops.ResizeBilinear(images=pixels[None], size=[size, size], half_pixel_centers=True)
-    return np.asarray(memoryview(tf.cast(levels[0] + 0.5, tf.uint8)))
 
 
 def pad_crop(pixels: np.ndarray, top: float, left: float, padding: int) -> np.ndarray:

@@ -130,7 +130,8 @@ def _batches(source, plan, training, seed, batch_size, steps, start_step, repeat
     prepared = tf.data.Dataset.zip(elements, numbers.unbatch()).map(
         lambda element, u: prepare(source.lookup(element), u), tf.data.AUTOTUNE, deterministic=True
     )
-    return prepared.batch(batch_size, drop_remainder=training).map(plan.finish)
+    batches = prepared.batch(batch_size, drop_remainder=training)
+    return batches.map(plan.of_a_batch, tf.data.AUTOTUNE, deterministic=True)
 
 
 def _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation):

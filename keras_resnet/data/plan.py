@@ -17,9 +17,9 @@ from keras_resnet.data.transforms import AREA, ASPECT, AUGMENT, FLIP, JITTER, LE
 class Plan:
     """The transforms of a pipeline, in their order; the fields are arguments of `make_dataset`.
 
-    Cutting out and resizing, padded crop, flip, augmentation and jitter work on single images;
-    of images in memory that need no more than padded crop and flip, on batches, where they cost
-    a tenth. Erasing works on batches.
+    Cutting out, resizing, augmentation and jitter work on single images; padded crop, flip and
+    erasing on batches, where they cost a tenth, except that what comes before an augmentation
+    is done to single images too.
     """
 
     size: int
@@ -45,20 +45,17 @@ class Plan:
         return -(-(AUGMENT + self.augment_ops * augment.NUMBERS) // 4) * 4
 
     def alters_single_images(self, shape) -> bool:
-        """Whether images of this shape need more than `of_a_batch` does."""
+        """Whether images of this shape need more than `of_a_batch`."""
         resized = shape[:2] != (self.size, self.size) or self.crop_fraction != 1
         return self.needs_colour or self.crop == "resized" or resized
 
     def of_a_batch(self, batch, labels, u):
-        """The whole plan for a batch of images that `alters_single_images` leaves as they are."""
-        if self.crop == "pad":
-            batch = transforms.pad_crop(batch, u, self.crop_padding)
-        if self.flip:
-            batch = transforms.flip(batch, u)
-        return self.finish(batch, labels, u)
-
-    def finish(self, batch, labels, u):
-        """What remains to do with a batch."""
+        """What is done to batches of images: ``(images, labels)``."""
+        if not self.needs_colour:
+            if self.crop == "pad":
+                batch = transforms.pad_crop(batch, u, self.crop_padding)
+            if self.flip:
+                batch = transforms.flip(batch, u)
         if self.erase:
             batch = transforms.erase(batch, u, self.erase)
         return batch, labels
@@ -68,29 +65,36 @@ class Plan:
         read = source.read or _read_array
         shape = (self.size, self.size, source.image_shape[-1])
 
-        def function(u, *element):
-            pixels, label = self._prepare(partial(read, *element), u.tolist())
+        def part(u, *element):
+            pixels, label = self._part(partial(read, *element), u)
             return np.ascontiguousarray(pixels), np.int64(label)
 
         def prepare(element, u):
-            image, label = tf.numpy_function(function, [u, *element], [tf.uint8, tf.int64])
+            image, label = tf.numpy_function(part, [u, *element], [tf.uint8, tf.int64])
+            if self.crop == "resized":
+                # In the graph, where Python's lock is not held.
+                image = transforms.resize(tf.ensure_shape(image, (None, None, shape[-1])), self.size)
+            if self.needs_colour:
+                image = tf.numpy_function(self._augmented, [image, u], tf.uint8)
             return tf.ensure_shape(image, shape), tf.ensure_shape(label, ()), u
 
         return prepare
 
-    def _prepare(self, read, u):
-        if self.crop == "resized":
-            box = partial(images.random_box, areas=u[AREA], aspects=u[ASPECT], top=u[TOP], left=u[LEFT])
-            pixels, label = read(box, self.size)
-            pixels = images.resize(pixels, self.size)
-        else:
-            pixels, label = self._middle(read)
+    def _part(self, read, u):
+        """What is seen of the image: in its own resolution, if it is a random part."""
+        if self.crop != "resized":
+            return self._middle(read)
+        areas, aspects, (top, left) = u[AREA].tolist(), u[ASPECT].tolist(), u[[TOP, LEFT]].tolist()
+        box = partial(images.random_box, areas=areas, aspects=aspects, top=top, left=left)
+        return read(box, self.size)
+
+    def _augmented(self, pixels, u):
+        u = u.tolist()
         if self.crop == "pad":
             pixels = images.pad_crop(pixels, u[TOP], u[LEFT], self.crop_padding)
         if self.flip and u[FLIP] < 0.5:
             pixels = pixels[:, ::-1]
-        functions = self._augmentations(u)
-        return (augment.augment(pixels, functions) if functions else pixels), label
+        return augment.augment(np.ascontiguousarray(pixels), self._augmentations(u))
 
     def _middle(self, read):
         box = None

@@ -51,18 +51,22 @@ def uniforms(seed: int, epoch, position, count: int, numbers: int):
 
 def flip(images, u):
     """Mirror left to right, for one half of the images."""
-    width = images.shape[2]
-    columns = tf.range(width)
-    columns = tf.where(u[:, FLIP, None] < 0.5, width - 1 - columns, columns)
-    return _take(images, tf.range(images.shape[1])[None], columns)
+    # Of three dimensions and three channels, TensorFlow reverses the second by a fast kernel.
+    rows = tf.reshape(images, [-1, *images.shape[2:]])
+    both = tf.concat([images, tf.reshape(tf.reverse(rows, [1]), tf.shape(images))], 0)
+    count = tf.shape(images)[0]
+    return tf.gather(both, tf.range(count) + count * tf.cast(u[:, FLIP] < 0.5, tf.int32))
 
 
 def pad_crop(images, u, padding: int):
     """Pad with zeros on every side, and cut out the former size at a random place."""
-    height, width = images.shape[1:3]
+    _, height, width, channels = images.shape
     padded = tf.pad(images, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
     top, left = (tf.cast(u[:, which, None] * (2 * padding + 1), tf.int32) for which in (TOP, LEFT))
-    return _take(padded, top + tf.range(height), left + tf.range(width))
+    rows, columns = top + tf.range(height), left + tf.range(width)
+    first = tf.range(tf.shape(images)[0])[:, None] * padded.shape[1]
+    pixels = (first + rows)[:, :, None] * padded.shape[2] + columns[:, None, :]
+    return tf.gather(tf.reshape(padded, [-1, channels]), pixels)
 
 
 def erase(images, u, probability: float):
@@ -85,6 +89,12 @@ def erase(images, u, probability: float):
     return tf.where(mask[..., None], colour, images)
 
 
+def resize(image, size: int):
+    """One image of any size as ``(size, size, channels)``, bilinear and not antialiased."""
+    levels = tf.raw_ops.ResizeBilinear(images=image[None], size=[size, size], half_pixel_centers=True)
+    return tf.cast(levels[0] + 0.5, tf.uint8)
+
+
 def resize_and_crop(image, size: int, crop_fraction: float = 1.0, interpolation: str = "bilinear"):
     """`keras_resnet.data.images.resize_and_crop` of one image as a TensorFlow operation."""
     if image.shape[:2] == (size, size) and crop_fraction == 1.0:
@@ -95,14 +105,6 @@ def resize_and_crop(image, size: int, crop_fraction: float = 1.0, interpolation:
         tf.uint8,
     )
     return tf.ensure_shape(resized, (size, size, image.shape[-1]))
-
-
-def _take(images, rows, columns):
-    """Of each image, the pixels where its `rows` and `columns` cross."""
-    _, height, width, channels = images.shape
-    first = tf.range(tf.shape(images)[0]) * (height * width)
-    pixels = first[:, None, None] + rows[:, :, None] * width + columns[:, None, :]
-    return tf.gather(tf.reshape(images, [-1, channels]), pixels)
 
 
 def _inside(extent, length, u):
