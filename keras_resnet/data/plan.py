@@ -17,9 +17,8 @@ from keras_resnet.data.transforms import AREA, ASPECT, AUGMENT, FLIP, JITTER, LE
 class Plan:
     """The transforms of a pipeline, in their order; the fields are arguments of `make_dataset`.
 
-    Cutting out, resizing, augmentation and jitter work on single images; padded crop, flip and
-    erasing on batches, where they cost a tenth, except that what comes before an augmentation
-    is done to single images too.
+    They are done to single images, or, where the images are in memory and need no more than
+    padded crop and flip, to whole batches, which costs a tenth. Erasing is done to batches.
     """
 
     size: int
@@ -50,15 +49,16 @@ class Plan:
         return self.needs_colour or self.crop == "resized" or resized
 
     def of_a_batch(self, batch, labels, u):
-        """What is done to batches of images: ``(images, labels)``."""
-        if not self.needs_colour:
-            if self.crop == "pad":
-                batch = transforms.pad_crop(batch, u, self.crop_padding)
-            if self.flip:
-                batch = transforms.flip(batch, u)
-        if self.erase:
-            batch = transforms.erase(batch, u, self.erase)
-        return batch, labels
+        """All that is done to images that `alters_single_images` leaves alone: ``(images, labels)``."""
+        if self.crop == "pad":
+            batch = transforms.pad_crop(batch, u, self.crop_padding)
+        if self.flip:
+            batch = transforms.flip(batch, u)
+        return self.finish(batch, labels, u)
+
+    def finish(self, batch, labels, u):
+        """What is done to batches of images from `of_one_image`: ``(images, labels)``."""
+        return transforms.erase(batch, u, self.erase) if self.erase else batch, labels
 
     def of_one_image(self, source: Source):
         """From the tensors of a source's `lookup` and random numbers to ``(image, label, numbers)``."""
@@ -74,8 +74,10 @@ class Plan:
             if self.crop == "resized":
                 # In the graph, where Python's lock is not held.
                 image = transforms.resize(tf.ensure_shape(image, (None, None, shape[-1])), self.size)
-            if self.needs_colour:
+            if self.needs_colour or self.crop == "pad":
                 image = tf.numpy_function(self._augmented, [image, u], tf.uint8)
+            elif self.flip:
+                image = tf.cond(u[FLIP] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
             return tf.ensure_shape(image, shape), tf.ensure_shape(label, ()), u
 
         return prepare
@@ -94,7 +96,8 @@ class Plan:
             pixels = images.pad_crop(pixels, u[TOP], u[LEFT], self.crop_padding)
         if self.flip and u[FLIP] < 0.5:
             pixels = pixels[:, ::-1]
-        return augment.augment(np.ascontiguousarray(pixels), self._augmentations(u))
+        pixels = np.ascontiguousarray(pixels)
+        return augment.augment(pixels, self._augmentations(u)) if self.needs_colour else pixels
 
     def _middle(self, read):
         box = None
