@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resnet.data import decode, images
 from keras_resnet.data.decode import check_strictly, read_image
 from keras_resnet.data.errors import DataError
 
@@ -80,6 +81,51 @@ def test_every_format_and_mode_becomes_rgb(tmp_path, mode, suffix):
     assert pixels.shape == (24, 32, 3)
     assert pixels.dtype == np.uint8
     assert abs(pixels.astype(int) - np.asarray(image.convert("RGB"))).max() <= (40 if suffix == "jpg" else 12)
+
+
+def smooth(width, height):
+    rows, columns = np.mgrid[:height, :width]
+    bands = [rows * 255 // height, columns * 255 // width, (3 * rows + columns) % 200]
+    return Image.fromarray(np.stack(bands, -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"quality": 30}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_plain_jpegs_have_the_pixels_of_pillow(mode, options, monkeypatch):
+    file = io.BytesIO()
+    smooth(101, 67).convert(mode).save(file, "JPEG", **options)
+    expected = np.asarray(Image.open(file).convert("RGB"))
+    monkeypatch.setattr(decode, "_to_rgb", None)  # Pillow's way is not taken
+    np.testing.assert_array_equal(decode.decode_image(file.getvalue(), "x"), expected)
+    part = decode.decode_image(file.getvalue(), "x", lambda width, height: (21, 12, width - 40, height - 30))
+    assert part.shape == (37, 61, 3)
+    # Colours at the edge of the part may lack a neighbour.
+    np.testing.assert_array_equal(part[2:-2, 2:-2], expected[14:47, 23:80])
+
+
+def test_large_parts_come_at_a_fraction_of_their_size():
+    file = io.BytesIO()
+    smooth(400, 320).save(file, "JPEG", quality=95)
+    for least, side in ((0, 160), (160, 160), (80, 80), (79, 80), (41, 80), (40, 40), (5, 20)):
+        part = decode.decode_image(file.getvalue(), "x", lambda *_: (80, 40, 240, 160), least)
+        assert part.shape == (side, side * 3 // 2, 3)
+        expected = smooth(400, 320).crop((80, 40, 320, 200)).resize(part.shape[1::-1], Image.Resampling.BOX)
+        assert abs(part.astype(int) - np.asarray(expected))[..., :2].mean() < 3
+
+
+@pytest.mark.parametrize("size", [(300, 224), (224, 300), (500, 375), (40, 30), (1, 1), (3, 200)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_parts_are_resized_as_the_whole_is(size, interpolation):
+    pixels = np.asarray(smooth(*size))
+    extent = [64 * side // min(size) for side in size]
+    method = Image.Resampling[interpolation.upper()]
+    # Across, then down: see `resize_box`.
+    whole = smooth(*size).resize((extent[0], size[1]), method).resize(extent, method)
+    left, top = (round((side - 56) / 2) for side in extent)
+    expected = np.asarray(whole.crop((left, top, left + 56, top + 56))).astype(int)
+    difference = abs(images.resize_and_crop(pixels, 56, 0.875, interpolation) - expected)
+    assert difference.max() <= 1
+    assert difference.mean() < 0.1
 
 
 def test_png_named_jpeg(save_image):
