@@ -35,7 +35,12 @@ def open_tfds(name: str, split: str, data_dir, download: bool) -> sources.Source
         return decode_image(data, f"a record of {name}/{key}", choose, least)[..., : shape[-1]], label
 
     return sources.Source(
-        size, classes, shape, lambda record: (record["image"], record["label"]), read, _records(builder, key)
+        size,
+        classes,
+        shape,
+        lambda record: (record["image"], record["label"]),
+        read,
+        _batches(builder, key).unbatch(),
     )
 
 
@@ -84,28 +89,34 @@ def _features(info, name):
     return tuple(label.names), image.shape
 
 
-def _records(builder, key):
-    """Undecoded images and labels in their stored order."""
+def _batches(builder, key):
+    """Undecoded images and labels in their stored order, many at a time."""
     if builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
         decoders = {"image": tfds.decode.SkipDecoding()}
-        return builder.as_dataset(split=key, decoders=decoders, shuffle_files=False)
+        return builder.as_dataset(split=key, decoders=decoders, shuffle_files=False).batch(256)
     # `as_dataset` parses record by record, which takes most of the time that CIFAR-10 needs.
     files = builder.info.splits[key].file_instructions
     parts = [tf.data.TFRecordDataset(f.filename).skip(f.skip).take(f.take) for f in files]
     records = functools.reduce(tf.data.Dataset.concatenate, parts)
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
-    return records.batch(256).map(lambda batch: tf.io.parse_example(batch, features)).unbatch()
+    return records.batch(256).map(lambda batch: tf.io.parse_example(batch, features))
 
 
 def _in_memory(builder, key, size, shape):
-    def decode(record):
-        return tf.io.decode_image(record["image"], shape[-1], expand_animations=False), record["label"]
+    def decode(batch):
+        pixels = tf.TensorSpec(shape, tf.uint8)
+        images = tf.map_fn(
+            lambda image: tf.io.decode_image(image, shape[-1], expand_animations=False),
+            batch["image"],
+            fn_output_signature=pixels,
+        )
+        return images, batch["label"]
 
     images = np.empty((size, *shape), np.uint8)
     labels = np.empty(size, np.int64)
     filled = 0
-    decoded = _records(builder, key).map(decode, tf.data.AUTOTUNE, deterministic=True)
-    for some, classes in decoded.batch(1024).as_numpy_iterator():
+    decoded = _batches(builder, key).map(decode, tf.data.AUTOTUNE, deterministic=True)
+    for some, classes in decoded.as_numpy_iterator():
         count = len(classes)
         images[filled : filled + count], labels[filled : filled + count] = some, classes
         filled += count
