@@ -10,6 +10,9 @@ import math
 import numpy as np
 from PIL import Image
 
+# Pixels of a resized image beyond which only its middle is computed.
+_MAX_RESIZED = 2**24
+
 
 def random_box(width: int, height: int, areas, aspects, top: float, left: float):
     """A random part of an image, as ``(left, top, width, height)`` in pixels.
@@ -52,9 +55,7 @@ def middle(width: int, height: int, size: int, crop_fraction: float) -> tuple[fl
     It is what remains when the short side is resized to ``floor(size / crop_fraction)``, the other
     in proportion, and ``(size, size)`` is cut out of the middle, rounded as torchvision rounds.
     """
-    short = math.floor(size / crop_fraction)
-    extents = (width, height)
-    resized = [short * extent // min(extents) for extent in extents]
+    extents, resized = (width, height), _resized(width, height, size, crop_fraction).tolist()
     corner = [round((extent - size) / 2) for extent in resized]
     start, end = (
         [(at + more) * extent / to for at, extent, to in zip(corner, extents, resized, strict=True)]
@@ -92,15 +93,28 @@ def resize_box(pixels: np.ndarray, size: int, box, interpolation: str) -> np.nda
 def resize_and_crop(pixels: np.ndarray, size: int, crop_fraction: float = 1.0, interpolation="bilinear"):
     """Resize the short side to ``floor(size / crop_fraction)`` and cut ``(size, size)`` out of the middle.
 
-    Antialiased by Pillow, with whose resizing torchvision and timm evaluate; but only the pixels
-    that are kept are computed. That leaves few of a thousand one grey level off, since Pillow
-    rounds boxes to single precision. `interpolation` is "bilinear" or "bicubic".
+    Antialiased by Pillow, with whose resizing torchvision and timm evaluate. Bilinear, only the
+    pixels that are kept are computed, which leaves few of a thousand one grey level off: Pillow
+    rounds boxes to single precision. Bicubic filters make two levels of that, so that there the
+    whole image is resized. `interpolation` is "bilinear" or "bicubic".
     """
     if pixels.shape[:2] == (size, size) and crop_fraction == 1.0:
         return pixels
-    box = middle(pixels.shape[1], pixels.shape[0], size, crop_fraction)
-    part = window(box, pixels.shape[1], pixels.shape[0], size)
-    return resize_box(cut(pixels, part), size, within(box, part), interpolation)
+    height, width = pixels.shape[:2]
+    if interpolation == "bilinear" or _resized(width, height, size, crop_fraction).prod() > _MAX_RESIZED:
+        box = middle(width, height, size, crop_fraction)
+        part = window(box, width, height, size)
+        return resize_box(cut(pixels, part), size, within(box, part), interpolation)
+    extents = _resized(width, height, size, crop_fraction)
+    corner = np.round((extents - size) / 2).astype(int)
+    kept = (*corner.tolist(), *(corner + size).tolist())
+    method = Image.Resampling[interpolation.upper()]
+    return _by_bands(pixels, lambda image: image.resize(tuple(extents.tolist()), method).crop(kept))
+
+
+def _resized(width, height, size, crop_fraction):
+    """The extents ``[width, height]`` of the whole resized image."""
+    return math.floor(size / crop_fraction) * np.array([width, height]) // min(width, height)
 
 
 def within(box, part):

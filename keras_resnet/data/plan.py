@@ -100,6 +100,9 @@ class Plan:
         return augment.augment(pixels, self._augmentations(u)) if self.needs_colour else pixels
 
     def _middle(self, read):
+        if self.interpolation != "bilinear":  # which needs the whole image
+            pixels, label = read(lambda width, height: (0, 0, width, height), 0)
+            return images.resize_and_crop(pixels, self.size, self.crop_fraction, self.interpolation), label
         box = None
 
         def choose(width, height):
