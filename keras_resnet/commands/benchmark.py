@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-UNITS = {"infer": "img/s", "train": "img/s", "startup": "starts/s"}
+UNITS = {"train": "img/s", "data": "img/s", "infer": "img/s", "startup": "starts/s"}
 
 
 def register(command):
@@ -13,6 +13,7 @@ def register(command):
     add("--batch-size", type=int)
     add("--image-size", type=int, metavar="PIXELS")
     add("--steps", type=int, help="train: steps in a round")
+    add("--photos", metavar="FOLDER", help="data: photographs to read, at any depth (default: noise)")
     add("--rounds", type=int, default=5, help="rounds of each contender (default: %(default)s)")
     add("--out", metavar="FOLDER", help="also write the table as text, CSV and picture")
 
@@ -25,7 +26,7 @@ def _benchmark(options):
 
     run = import_module(f"keras_resnet.benchmark.{options.table}").run
     known = inspect.signature(run).parameters
-    given = {key: getattr(options, key) for key in ("variant", "batch_size", "image_size", "steps")}
+    given = {key: getattr(options, key) for key in ("variant", "batch_size", "image_size", "steps", "photos")}
     given = {key: value for key, value in given.items() if value is not None}
     if extra := given.keys() - known.keys():
         raise ValueError(f"benchmark {options.table} has no option for {', '.join(sorted(extra))}.")

@@ -115,8 +115,9 @@ def train(
                 if end <= start.epoch and end < recipe.epochs:
                     continue
                 first = max(first, start.epoch)
-                dataset = training_dataset(data, recipe, side, seed, max(first * steps, start.step), **where)
-                logits.make_train_function(force=True)  # one graph for each size
+                if done := max(first * steps, start.step):
+                    dataset = training_dataset(data, recipe, side, seed, done, **where)
+                    logits.make_train_function(force=True)  # one graph for each size
                 checked_fit(
                     logits, dataset, steps_per_epoch=steps, initial_epoch=first, epochs=end,
                     validation_data=held_out, callbacks=[*callbacks, checkpoint],
