@@ -1,0 +1,267 @@
+"""A model as a file for another runtime, which has been loaded and compared before it is there."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import keras
+
+import keras_resnet
+from keras_resnet.inference.artifacts import Artifact, check_takes_pixels, open_model
+from keras_resnet.inference.check import BARS, Comparison, ExportError, check, compare, load_images, run_all
+from keras_resnet.inference.evaluate import to_probabilities
+from keras_resnet.inference.formats import FORMATS, Format, Order
+from keras_resnet.inference.preparation import preparation_of
+from keras_resnet.inference.rebuild import is_float32, prepared_input, rebuild
+
+# Images for int8 calibration: what NNCF takes by default.
+CALIBRATION_IMAGES = 300
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export: the file or folder, its bytes, and how it compares with the model."""
+
+    path: Path
+    size: int
+    comparison: Comparison
+
+
+def export(
+    model,
+    path,
+    format: str = "savedmodel",
+    *,
+    precision: str = "float32",
+    calibration=None,
+    images: int | None = None,
+    data_dir=None,
+    download: bool = True,
+) -> Export:
+    """Write a classifier as a file for another runtime, and compare it there.
+
+    The file takes pixels of 0 to 255, float32 ``(batch, height, width, channels)`` with any
+    batch, and gives probabilities; a SavedModel takes the bytes of image files too, see
+    `write_saved_model`. The network is built anew in float32 whatever its policy was. The file
+    is written under a temporary name, opened in its own runtime and compared with `model` on
+    real images; where that fails nothing is left. Beside it appear ``labels.txt``,
+    ``transform.json`` (how an image becomes the input) and ``card.json`` (size, accuracy, the
+    comparison, versions), with the name of the file in front; in a SavedModel they lie in
+    ``assets.extra``.
+
+    ========== ============================================= ===============================
+    format     precision                                     bar of the comparison
+    ========== ============================================= ===============================
+    savedmodel float32                                       max|dp| <= 1e-5
+    onnx       float32                                       max|dp| <= 1e-5
+    litert     float32, float16 (weights), int8              float16: 0.02; see below
+    openvino   float32, bfloat16 (a hint to compile with),   bfloat16: 0.15; see below
+               float16 (weights), int8
+    ========== ============================================= ===============================
+
+    Below float32, top-1 may also drop by at most 0.5 points; without labels, at most 0.5 % of
+    the images may get another class. See `keras_resnet.inference.check.Bar`.
+
+    Args:
+        model: A run folder, a ``.keras`` file, an `Artifact` or a Keras model that normalises
+            its input.
+        path: What to write: a name that ends in ``.onnx``, ``.tflite`` or ``.xml``, for a
+            SavedModel a folder. It must not exist.
+        format: "savedmodel", "onnx", "litert" or "openvino".
+        precision: See the table.
+        calibration: Data as `make_dataset` takes them. For int8, 300 of their training images
+            set the ranges; the comparison takes their held-out images. By default the
+            comparison takes embedded digits, enlarged.
+        images: At most so many images are compared; by default 32, and 1,000 with `calibration`.
+        data_dir: Folder of the prepared datasets of tensorflow-datasets.
+        download: Prepare a dataset of tensorflow-datasets that is not there yet.
+
+    Returns:
+        The path, the size and the comparison.
+
+    Raises:
+        ValueError: the format, precision or path does not fit, or the model is no classifier
+            that normalises its input.
+        FileExistsError: there is something at `path` or beside it.
+        ImportError: the format needs a package that is not installed.
+        DataError: the calibration data cannot be used.
+        ExportError: the file cannot be written, or does not compute what the model does.
+    """
+    artifact = _artifact(model)
+    path, kind = Path(path), _format(format, precision, calibration)
+    _check_path(path, kind, format)
+    preparation = preparation_of(artifact)
+    data = {"data_dir": data_dir, "download": download}
+    ranges = None
+    if precision == "int8":
+        ranges = load_images(calibration, "train", preparation, CALIBRATION_IMAGES, **data)[0]
+    count = images or (32 if calibration is None else 1000)
+    pixels, labels, names = load_images(calibration, "held_out", preparation, count, **data)
+    if calibration is None or len(names) != len(artifact.class_names):
+        labels = None
+    rebuilt = rebuild(artifact.model)
+    with _whole_or_nothing(path) as part:
+        order = Order(str(part / path.name), precision, preparation, artifact.class_names, ranges)
+        facts = _write(kind, rebuilt, order, path)
+        comparison = _verify(artifact.model, rebuilt, kind, order, pixels, labels, path)
+        size = _size(part)
+        card = {
+            "model": artifact.model.name, "parameters": artifact.model.count_params(), "format": format,
+            "precision": precision, "bytes": size, **facts, "top1_of_the_run": _run_accuracy(model),
+            "comparison": _describe(comparison, calibration), "versions": _versions(kind),
+        }  # fmt: skip
+        folder = part / path.name / "assets.extra" if kind.suffix == "" else part
+        _write_companions(folder, _stem(path, kind), artifact, preparation.describe(), card)
+        _publish(part, path)
+    return Export(path, size, comparison)
+
+
+def _artifact(model):
+    if isinstance(model, keras.Model):
+        model = Artifact(model, tuple(map(str, range(model.output_shape[-1]))), {})
+    artifact = model if isinstance(model, Artifact) else open_model(model)
+    if len(artifact.model.output_shape) != 2:
+        raise ValueError(
+            f"{artifact.model.name!r} puts out {artifact.model.output_shape}; a classifier's (batch, classes) "
+            "can be exported."
+        )
+    check_takes_pixels(artifact.model)
+    return artifact
+
+
+def _format(name, precision, calibration) -> Format:
+    if name not in FORMATS:
+        raise ValueError(f"format={name!r} is unknown; choose one of {', '.join(FORMATS)}.")
+    kind = FORMATS[name]
+    if precision not in kind.precisions:
+        choices = ", ".join(kind.precisions)
+        raise ValueError(f"precision={precision!r} is none of those of {name!r}: {choices}.")
+    if precision == "int8" and calibration is None:
+        raise ValueError(
+            "precision='int8' needs images to set its ranges: give calibration=DATA, best what the model "
+            "was trained on."
+        )
+    if missing := [package for package in kind.packages if importlib.util.find_spec(package) is None]:
+        raise ImportError(
+            f"format={name!r} needs {', '.join(missing)}: pip install 'keras-resnet-zoo[export]'"
+        )
+    return kind
+
+
+def _check_path(path, kind, name):
+    if kind.suffix and path.suffix != kind.suffix:
+        raise ValueError(f"{path}: expected a name that ends in {kind.suffix} for format {name!r}.")
+    stem = _stem(path, kind)
+    for other in [path, *(path.with_name(f"{stem}{ending}") for ending in kind.parts)]:
+        if other.exists():
+            raise FileExistsError(f"{other} exists; remove it, or choose another name.")
+
+
+def _stem(path, kind):
+    return path.name.removesuffix(kind.suffix)
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(path):
+    """A folder beside `path` that is gone afterwards, whatever happens."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".part-{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written: {error.strerror or error}.") from error
+    try:
+        yield part
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(kind, model, order, path):
+    try:
+        return kind.write(model, order)
+    # The converters raise whatever they like; a full disk is an OSError only in some of them.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500]
+        raise ExportError(f"{path} cannot be written: {type(error).__name__}: {reason}") from error
+
+
+def _verify(model, rebuilt, kind, order, pixels, labels, path):
+    # GPUs multiply float32 with fewer bits.
+    with keras.device("cpu:0"):
+        source = model if is_float32(model) and prepared_input(model) is model.input else rebuilt
+        reference = to_probabilities(run_all(source.predict_on_batch, pixels))
+    try:
+        run = kind.open(order.path, order.precision)
+        comparison = compare(reference, run_all(run, pixels), labels)
+        check(comparison, BARS[order.precision])
+    # So do the runtimes, for a file that they cannot use.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500]
+        raise ExportError(f"{path} was not kept: opened in its runtime, {reason}") from error
+    return comparison
+
+
+def _size(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _run_accuracy(model):
+    """The accuracy on held-out images that a run ended with; None where no history is known."""
+    if not isinstance(model, str | os.PathLike):
+        return None
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    history = folder / "history.csv"
+    if not history.is_file():
+        return None
+    with open(history, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return float(rows[-1]["test_accuracy"]) if rows and "test_accuracy" in rows[-1] else None
+
+
+def _describe(comparison, calibration):
+    data = "digits" if calibration is None else calibration
+    data = os.fspath(data) if isinstance(data, str | os.PathLike) else "arrays"
+    return {"data": data, **asdict(comparison)}
+
+
+def _versions(kind):
+    packages = ("keras", "tensorflow", *(package.replace("_", "-") for package in kind.packages))
+    ours = {"python": platform.python_version(), "keras_resnet": keras_resnet.__version__}
+    return ours | {package: metadata.version(package) for package in packages}
+
+
+def _write_companions(folder, stem, artifact, transform, card):
+    folder.mkdir(exist_ok=True)
+    prefix = f"{stem}." if folder.name != "assets.extra" else ""
+    texts = {
+        "labels.txt": "".join(f"{name}\n" for name in artifact.class_names),
+        "transform.json": json.dumps(transform, indent=2) + "\n",
+        "card.json": json.dumps(card, indent=2) + "\n",
+    }
+    for name, text in texts.items():
+        (folder / f"{prefix}{name}").write_text(text, encoding="utf-8")
+
+
+def _publish(part, path):
+    """Move what `part` holds to its place; `path` itself comes last."""
+    files = sorted(part.iterdir(), key=lambda file: file.name == path.name)
+    done = []
+    try:
+        for file in files:
+            done.append(path.with_name(file.name))
+            os.replace(file, done[-1])
+    except OSError:
+        for file in done:
+            file.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,176 @@
+"""The formats of `export`: how each is written, and how its own runtime opens it.
+
+Every `write` gets a model of `rebuild` and an `Order`; every `open` gives a function from
+pixels of 0 to 255, ``(batch, height, width, channels)``, to probabilities ``(batch, classes)``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_resnet.inference.preparation import Preparation
+from keras_resnet.inference.saved_model import open_saved_model, write_saved_model
+
+# The newest that tf2onnx 1.17 writes.
+ONNX_OPSET = 18
+# In which precision OpenVINO is to compute: on CPUs with bfloat16 units it takes those by
+# itself, unless told otherwise. For int8 it chooses for what is left in floating point.
+OPENVINO_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be written.
+
+    Attributes:
+        path: The file or folder.
+        precision: One of the format's.
+        preparation: How images become its input.
+        class_names: The names of the classes.
+        calibration: For int8, prepared images, uint8 ``(images, height, width, channels)``.
+    """
+
+    path: str
+    precision: str
+    preparation: Preparation
+    class_names: tuple[str, ...]
+    calibration: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format for models.
+
+    Attributes:
+        suffix: How its files end; a format without one is a folder.
+        precisions: In which it can be written.
+        packages: What must be installed, by the names under which Python imports them.
+        write: From ``(model, order)`` to facts for the card.
+        open: From ``(path, precision)`` to a function from pixels to probabilities.
+        parts: Endings of all its files; the one that is opened comes last.
+    """
+
+    suffix: str
+    precisions: tuple[str, ...]
+    packages: tuple[str, ...]
+    write: Callable
+    open: Callable
+    parts: tuple[str, ...]
+
+
+def _write_saved_model(model, order):
+    write_saved_model(model, order.path, order.preparation, order.class_names)
+    return {"signatures": {"serving_default": "image_bytes", "pixels": "image"}}
+
+
+def _open_saved_model(path, precision):
+    return open_saved_model(path)
+
+
+def _write_onnx(model, order):
+    import onnx
+
+    # Keras exports only what was called before; building a Functional model does not count.
+    model(np.zeros((1, *(side or order.preparation.size for side in model.input.shape[1:])), np.float32))
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    model.export(order.path, format="onnx", opset_version=ONNX_OPSET, verbose=False)
+    graph = onnx.load(order.path)
+    onnx.checker.check_model(graph, full_check=True)
+    return {"opset": graph.opset_import[0].version, "onnx_ir_version": graph.ir_version}
+
+
+def _open_onnx(path, precision):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images.astype(np.float32)})[0]
+
+
+def _write_litert(model, order):
+    import tensorflow as tf
+
+    # Operators of TensorFlow itself are not allowed: no LiteRT runtime has them.
+    operators, options = tf.lite.OpsSet.TFLITE_BUILTINS, {}
+    if order.precision == "float16":
+        options = {"optimizations": [tf.lite.Optimize.DEFAULT]}
+    if order.precision == "int8":
+        operators = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+        options = {
+            "optimizations": [tf.lite.Optimize.DEFAULT],
+            "representative_dataset": lambda: (
+                [image[None].astype(np.float32)] for image in order.calibration
+            ),
+        }
+    target = {"supported_ops": [operators]}
+    if order.precision == "float16":
+        target["supported_types"] = [tf.float16]
+    model.export(order.path, format="litert", target_spec=target, verbose=False, **options)
+    return {"input_and_output": "float32"}
+
+
+def _open_litert(path, precision):
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=path).get_signature_runner()
+    (name,) = runner.get_input_details()
+    return lambda images: next(iter(runner(**{name: images.astype(np.float32)}).values()))
+
+
+def _write_openvino(model, order):
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        # Not openvino.convert_model: it reports what is converted to its makers.
+        model.export(folder, verbose=False)
+        network = openvino.Core().read_model(folder)
+        for port, name in ((network.input(0), "image"), (network.output(0), "probabilities")):
+            port.get_tensor().set_names({name})
+        if order.precision == "int8":
+            network = _quantize(network, order.calibration)
+        hint = _openvino_hint(order.precision)
+        for key, value in hint.items():
+            network.set_rt_info(value, ["runtime_options", key])
+        openvino.save_model(network, order.path, compress_to_fp16=order.precision == "float16")
+    return {"compile_with": hint}
+
+
+def _quantize(network, images):
+    os.environ.setdefault("NNCF_CI", "1")  # it reports to its makers too, but not from here
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    dataset = nncf.Dataset(list(images), lambda image: image[None].astype(np.float32))
+    return nncf.quantize(network, dataset, subset_size=len(images), preset=nncf.QuantizationPreset.MIXED)
+
+
+def _open_openvino(path, precision):
+    import openvino
+
+    compiled = openvino.Core().compile_model(path, "CPU", _openvino_hint(precision))
+    return lambda images: compiled(images.astype(np.float32))[0]
+
+
+def _openvino_hint(precision):
+    return {"INFERENCE_PRECISION_HINT": OPENVINO_HINTS[precision]} if precision in OPENVINO_HINTS else {}
+
+
+FORMATS = {
+    "savedmodel": Format("", ("float32",), (), _write_saved_model, _open_saved_model, ("",)),
+    "onnx": Format(
+        ".onnx", ("float32",), ("onnx", "tf2onnx", "onnxruntime"), _write_onnx, _open_onnx, (".onnx",)
+    ),
+    "litert": Format(
+        ".tflite", ("float32", "float16", "int8"), ("ai_edge_litert",), _write_litert, _open_litert, (".tflite",)
+    ),
+    "openvino": Format(
+        ".xml", ("float32", "bfloat16", "float16", "int8"), ("openvino", "nncf"),
+        _write_openvino, _open_openvino, (".bin", ".xml"),
+    ),
+}  # fmt: skip

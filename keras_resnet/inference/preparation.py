@@ -1,0 +1,119 @@
+"""How an encoded image becomes a model's input: as data beside an export, and as a TensorFlow graph in it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from keras_resnet.inference.artifacts import Artifact
+from keras_resnet.inference.rebuild import prepared_input
+
+_KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The short side is resized to `resize` pixels, antialiased; the middle `size` x `size` are kept.
+
+    The pixels keep their values, 0 to 255: the model normalises them.
+
+    Attributes:
+        size: Side of the input in pixels.
+        resize: Short side before the crop, in pixels.
+        interpolation: "bilinear" or "bicubic".
+        channels: 3 (red, green, blue) or 1 (grey).
+    """
+
+    size: int
+    resize: int
+    interpolation: str
+    channels: int
+
+    @property
+    def dataset_options(self) -> dict:
+        """The same as arguments of `make_dataset`."""
+        # Half a pixel more, so that rounding down gives `resize` again.
+        fraction = 1.0 if self.resize == self.size else self.size / (self.resize + 0.5)
+        return {"image_size": self.size, "crop_fraction": fraction, "interpolation": self.interpolation}
+
+    def describe(self) -> dict:
+        """What transform.json says."""
+        return {
+            "color": "RGB" if self.channels == 3 else "grey, 0.299 R + 0.587 G + 0.114 B",
+            "resize_short_side": self.resize,
+            "interpolation": self.interpolation,
+            "antialias": True,
+            "center_crop": self.size,
+            "layout": "NHWC",
+            "dtype": "float32",
+            "range": [0, 255],
+            "normalization": "in the model",
+        }
+
+
+def preparation_of(artifact: Artifact) -> Preparation:
+    """How the images of `artifact` are prepared, as `predict` does it.
+
+    Raises:
+        ValueError: the model's input is no square image of one or three channels.
+    """
+    model = artifact.model
+    _, height, width, channels = shape = prepared_input(model).shape
+    if height != width or channels not in (1, 3):
+        raise ValueError(
+            f"{model.name!r} takes {shape[1:]}; an export takes square images of 1 or 3 channels."
+        )
+    first = model.layers[1]
+    if isinstance(first, keras.layers.Resizing):
+        return Preparation(height, first.height, first.interpolation, channels)
+    size = height or 224
+    fraction = artifact.options.get("crop_fraction", 0.875)
+    interpolation = artifact.options.get("interpolation", "bilinear")
+    return Preparation(size, math.floor(size / fraction), interpolation, channels)
+
+
+def prepare_encoded(data, preparation: Preparation):
+    """Decode and prepare one image inside a TensorFlow graph.
+
+    As `predict` prepares images, but that the resized pixels may differ by a grey level from
+    Pillow's, and that the EXIF orientation is not applied: TensorFlow does not read it.
+
+    Args:
+        data: The bytes of a JPEG, PNG, GIF (first frame) or BMP file: a scalar string tensor.
+        preparation: How.
+
+    Returns:
+        float32 tensor ``(size, size, channels)`` of whole numbers from 0 to 255.
+    """
+    image = _decode(data)
+    if preparation.channels == 1:
+        image = tf.round(tf.tensordot(image, tf.constant([[0.299], [0.587], [0.114]]), 1))
+    extent = tf.shape(image)[:2]
+    size, kernel = preparation.size, _KERNELS[preparation.interpolation]
+    resized = preparation.resize * extent // tf.reduce_min(extent)
+    corner = tf.round(tf.cast(resized - size, tf.float32) / 2)
+    # Only the window that is kept is computed, whatever the aspect of the image.
+    image = tf.raw_ops.ScaleAndTranslate(
+        images=image[None], size=[size, size], scale=tf.cast(resized / extent, tf.float32),
+        translation=-corner, kernel_type=kernel, antialias=True,
+    )[0]  # fmt: skip
+    image = tf.clip_by_value(tf.round(image), 0.0, 255.0)
+    return tf.ensure_shape(image, (size, size, preparation.channels))
+
+
+def _decode(data):
+    """To RGB of 0 to 255; transparency of a PNG is laid over white."""
+
+    def png():
+        image = tf.cast(tf.io.decode_png(data, channels=4), tf.float32)
+        alpha = image[..., 3:] / 255
+        return tf.round(image[..., :3] * alpha + 255 * (1 - alpha))
+
+    def other():
+        return tf.cast(tf.io.decode_image(data, channels=3, expand_animations=False), tf.float32)
+
+    image = tf.cond(tf.strings.substr(data, 0, 4) == b"\x89PNG", png, other)
+    return tf.ensure_shape(image, (None, None, 3))
