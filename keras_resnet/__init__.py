@@ -33,6 +33,9 @@ _HOMES = {
     "inference.fuse": ["fuse"],
     "inference.predict": ["predict"],
     "inference.predict_csv": ["predict_to_csv"],
+    "inference.export": ["export"],
+    "inference.check": ["ExportError"],
+    "inference.formats": ["open_export"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

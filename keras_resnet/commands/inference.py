@@ -1,4 +1,4 @@
-"""`evaluate` and `predict`."""
+"""`evaluate`, `predict` and `export`."""
 
 from __future__ import annotations
 
@@ -26,6 +26,28 @@ def register(command):
     add("--batch-size", type=int, default=32)
     add("--precision", default="float32", choices=["float32", "bfloat16"])
     add("--ignore-errors", action="store_true", help="exit with 0 though images could not be read")
+
+    add = command("export", _export, "Write a model for another runtime, and compare it there.").add_argument
+    add("model", metavar="RUN_OR_MODEL", help="a run folder, a .keras file, or a variant with --weights")
+    add("--weights", metavar="SOURCE", help="a record or a file of weights for a variant")
+    add("--format", default="savedmodel", help="savedmodel, onnx, litert or openvino (default: %(default)s)")
+    add("--precision", default="float32", help="float32, bfloat16, float16 or int8 (default: %(default)s)")
+    add("--calibration", metavar="DATA", help="real images: for the ranges of int8, and to compare on")
+    add("--images", type=int, metavar="N", help="compare at most N (default: 32; 1000 of --calibration)")
+    add("--out", metavar="PATH", help="the file, or the folder of a SavedModel (default: beside the model)")
+    add_data_dir(add)
+
+
+def _export(options):
+    from keras_resnet.inference.artifacts import from_weights
+    from keras_resnet.inference.export import export
+
+    done = export(
+        from_weights(options.model, options.weights) if options.weights else options.model, options.out,
+        options.format, precision=options.precision, calibration=options.calibration, images=options.images,
+        data_dir=options.data_dir, download=not options.no_download,
+    )  # fmt: skip
+    print(f"{done.path}: {done.size:,} bytes; in its runtime: {done.comparison}")
 
 
 def _evaluate(options):

@@ -40,6 +40,8 @@ def open_model(path) -> Artifact:
         ValueError: there is no such model, or it cannot be read.
     """
     path = Path(path)
+    if (path / "saved_model.pb").is_file():
+        raise ValueError(f"{path} is a SavedModel, which is code; if you trust it: open_export.")
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
         raise ValueError(f"{file}: there is no such model; give a run folder or a .keras file.")

@@ -81,7 +81,7 @@ def load_images(data, split: str, preparation: Preparation, count: int, **option
     Raises:
         DataError: the data cannot be used, or have other channels.
     """
-    prepared = preparation.dataset_options
+    prepared = preparation.options
     if data is None:
         data, prepared = "digits", {"image_size": preparation.size}
     # A shuffled pass: stored orders are often sorted by class.
@@ -89,7 +89,7 @@ def load_images(data, split: str, preparation: Preparation, count: int, **option
     with clear_errors():
         pairs = list(dataset.take(min(count, dataset.num_examples)).as_numpy_iterator())
     images, labels = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-    if data == "digits" and preparation.channels == 3:
+    if isinstance(data, str) and data == "digits" and preparation.channels == 3:
         images = np.repeat(images, 3, axis=-1)
     if images.shape[-1] != preparation.channels:
         raise DataError(

@@ -39,7 +39,7 @@ class Export:
 
 def export(
     model,
-    path,
+    path=None,
     format: str = "savedmodel",
     *,
     precision: str = "float32",
@@ -76,7 +76,8 @@ def export(
         model: A run folder, a ``.keras`` file, an `Artifact` or a Keras model that normalises
             its input.
         path: What to write: a name that ends in ``.onnx``, ``.tflite`` or ``.xml``, for a
-            SavedModel a folder. It must not exist.
+            SavedModel a folder. It must not exist. By default the name of the network, in the run
+            folder or beside the ``.keras`` file, or else in the working folder.
         format: "savedmodel", "onnx", "litert" or "openvino".
         precision: See the table.
         calibration: Data as `make_dataset` takes them. For int8, 300 of their training images
@@ -98,7 +99,8 @@ def export(
         ExportError: the file cannot be written, or does not compute what the model does.
     """
     artifact = _artifact(model)
-    path, kind = Path(path), _format(format, precision, calibration)
+    kind = _format(format, precision, calibration)
+    path = _default_path(model, artifact, format, precision) if path is None else Path(path)
     _check_path(path, kind, format)
     preparation = preparation_of(artifact)
     data = {"data_dir": data_dir, "download": download}
@@ -132,11 +134,19 @@ def _artifact(model):
     artifact = model if isinstance(model, Artifact) else open_model(model)
     if len(artifact.model.output_shape) != 2:
         raise ValueError(
-            f"{artifact.model.name!r} puts out {artifact.model.output_shape}; a classifier's (batch, classes) "
-            "can be exported."
+            f"{artifact.model.name!r} puts out {artifact.model.output_shape}; only a classifier's "
+            "(batch, classes) can be exported."
         )
     check_takes_pixels(artifact.model)
     return artifact
+
+
+def _default_path(model, artifact, format, precision):
+    folder = Path()
+    if isinstance(model, str | os.PathLike):
+        folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    name = artifact.model.name + ("" if precision == "float32" else f"-{precision}")
+    return folder / (name + (FORMATS[format].suffix or f"-{format}"))
 
 
 def _format(name, precision, calibration) -> Format:

@@ -6,11 +6,14 @@ pixels of 0 to 255, ``(batch, height, width, channels)``, to probabilities ``(ba
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -79,10 +82,28 @@ def _write_onnx(model, order):
     # Keras exports only what was called before; building a Functional model does not count.
     model(np.zeros((1, *(side or order.preparation.size for side in model.input.shape[1:])), np.float32))
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    model.export(order.path, format="onnx", opset_version=ONNX_OPSET, verbose=False)
-    graph = onnx.load(order.path)
-    onnx.checker.check_model(graph, full_check=True)
-    return {"opset": graph.opset_import[0].version, "onnx_ir_version": graph.ir_version}
+    with warnings.catch_warnings():
+        # Keras looks for an attribute that numpy will define again one day.
+        warnings.simplefilter("ignore", FutureWarning)
+        model.export(order.path, format="onnx", opset_version=ONNX_OPSET, verbose=False)
+    network = onnx.load(order.path)
+    _name_onnx(network.graph)
+    onnx.checker.check_model(network, full_check=True)
+    onnx.save(network, order.path)
+    return {"opset": network.opset_import[0].version, "onnx_ir_version": network.ir_version}
+
+
+def _name_onnx(graph):
+    """Call the output "probabilities", and the sizes that are free "batch", "height" and "width"."""
+    (output,) = graph.output
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["probabilities" if name == output.name else name for name in names]
+    output.name = "probabilities"
+    for tensor in (*graph.input, output):
+        for name, size in zip(("batch", "height", "width"), tensor.type.tensor_type.shape.dim, strict=False):
+            if not size.HasField("dim_value"):
+                size.dim_param = name
 
 
 def _open_onnx(path, precision):
@@ -167,10 +188,38 @@ FORMATS = {
         ".onnx", ("float32",), ("onnx", "tf2onnx", "onnxruntime"), _write_onnx, _open_onnx, (".onnx",)
     ),
     "litert": Format(
-        ".tflite", ("float32", "float16", "int8"), ("ai_edge_litert",), _write_litert, _open_litert, (".tflite",)
+        ".tflite", ("float32", "float16", "int8"), ("ai_edge_litert",),
+        _write_litert, _open_litert, (".tflite",),
     ),
     "openvino": Format(
         ".xml", ("float32", "bfloat16", "float16", "int8"), ("openvino", "nncf"),
         _write_openvino, _open_openvino, (".bin", ".xml"),
     ),
 }  # fmt: skip
+
+
+def open_export(path):
+    """Open a file of `export` in its own runtime.
+
+    Args:
+        path: A file that ends in ``.onnx``, ``.tflite`` or ``.xml``, or the folder of a SavedModel.
+            A SavedModel is code, which this runs: open only those whose origin you trust.
+
+    Returns:
+        Function from prepared pixels of 0 to 255, ``(batch, height, width, channels)``, to
+        probabilities ``(batch, classes)``.
+
+    Raises:
+        ValueError: `path` is neither.
+    """
+    path = Path(path)
+    if (path / "saved_model.pb").is_file():
+        warnings.warn(f"{path} is a SavedModel: opening it runs the code that it holds.", stacklevel=2)
+        return open_saved_model(str(path))
+    kind = next((kind for kind in FORMATS.values() if kind.suffix and kind.suffix == path.suffix), None)
+    if kind is None or not path.is_file():
+        endings = ", ".join(kind.suffix for kind in FORMATS.values() if kind.suffix)
+        raise ValueError(f"{path}: expected a file that ends in {endings}, or the folder of a SavedModel.")
+    card = path.with_suffix(".card.json")
+    precision = json.loads(card.read_text(encoding="utf-8"))["precision"] if card.is_file() else None
+    return kind.open(str(path), precision)

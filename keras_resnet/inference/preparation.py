@@ -25,19 +25,15 @@ class Preparation:
         resize: Short side before the crop, in pixels.
         interpolation: "bilinear" or "bicubic".
         channels: 3 (red, green, blue) or 1 (grey).
+        options: What is known of it, as arguments of `make_dataset`, which has its own defaults:
+            it does not resize and crop images that have the right size.
     """
 
     size: int
     resize: int
     interpolation: str
     channels: int
-
-    @property
-    def dataset_options(self) -> dict:
-        """The same as arguments of `make_dataset`."""
-        # Half a pixel more, so that rounding down gives `resize` again.
-        fraction = 1.0 if self.resize == self.size else self.size / (self.resize + 0.5)
-        return {"image_size": self.size, "crop_fraction": fraction, "interpolation": self.interpolation}
+    options: dict
 
     def describe(self) -> dict:
         """What transform.json says."""
@@ -68,11 +64,15 @@ def preparation_of(artifact: Artifact) -> Preparation:
         )
     first = model.layers[1]
     if isinstance(first, keras.layers.Resizing):
-        return Preparation(height, first.height, first.interpolation, channels)
+        # Half a pixel more, so that rounding down gives the layer's size again.
+        fraction = 1.0 if first.height == height else height / (first.height + 0.5)
+        options = {"crop_fraction": fraction, "interpolation": first.interpolation}
+    else:
+        options = dict(artifact.options)
     size = height or 224
-    fraction = artifact.options.get("crop_fraction", 0.875)
-    interpolation = artifact.options.get("interpolation", "bilinear")
-    return Preparation(size, math.floor(size / fraction), interpolation, channels)
+    resize = math.floor(size / options.get("crop_fraction", 0.875))
+    options["image_size"] = size
+    return Preparation(size, resize, options.get("interpolation", "bilinear"), channels, options)
 
 
 def prepare_encoded(data, preparation: Preparation):

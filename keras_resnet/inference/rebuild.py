@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.graphs import deep_graphs, functional_model
+from keras_resnet.inference.evaluate import to_probabilities
 from keras_resnet.layers import StandardizedConv2D
 
 
@@ -36,7 +37,7 @@ def rebuild(model: keras.Model) -> keras.Model:
             new.kernel.assign(_standardize(new.kernel.numpy()))
         if isinstance(new, keras.layers.Conv2D) and new.groups > 1:
             new.convolution_op = types.MethodType(_grouped_convolution, new)
-    return _to_probabilities(clone)
+    return _with_probabilities(clone)
 
 
 def prepared_input(model: keras.Model):
@@ -77,12 +78,22 @@ def _standardize(kernel):
 
 
 def _grouped_convolution(layer, inputs, kernel):
-    return tf.nn.conv2d(inputs, kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
+    def convolve(x, k):
+        return tf.nn.conv2d(x, k, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate)
+
+    if not layer.use_bias:
+        return convolve(inputs, kernel)
+    # Without oneDNN, TensorFlow fuses a grouped convolution with its bias and then refuses to run it.
+    parts = zip(tf.split(inputs, layer.groups, axis=-1), tf.split(kernel, layer.groups, axis=-1), strict=True)
+    return tf.concat([convolve(x, k) for x, k in parts], axis=-1)
 
 
-def _to_probabilities(model):
-    last = getattr(model.layers[-1], "activation", None)
-    if last in (keras.activations.softmax, keras.activations.sigmoid):
+def _with_probabilities(model):
+    """The model with a softmax, if its outputs are logits in the sense of `to_probabilities`."""
+    outputs = model.predict_on_batch(
+        np.zeros((1, *(side or 224 for side in model.input.shape[1:])), np.float32)
+    )
+    if np.array_equal(outputs, to_probabilities(outputs)):
         return model
     probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(model.output)
     return functional_model(model.input, probabilities, name=model.name)

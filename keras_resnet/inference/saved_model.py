@@ -33,24 +33,24 @@ def write_saved_model(model: keras.Model, folder: str, preparation: Preparation,
     names = tf.constant(list(class_names))
     top = min(_TOP, len(class_names))
 
-    def from_bytes(image_bytes):
-        pixel_spec = tf.TensorSpec((preparation.size, preparation.size, preparation.channels), tf.float32)
-        pixels = tf.map_fn(
-            lambda data: prepare_encoded(data, preparation), image_bytes, fn_output_signature=pixel_spec
-        )
-        probabilities = model(pixels, training=False)
-        scores, best = tf.math.top_k(probabilities, top)
-        return {"classes": tf.gather(names, best), "scores": scores, "probabilities": probabilities}
-
     def from_pixels(image):
         return {"probabilities": model(image, training=False)}
 
     archive = keras.export.ExportArchive()
     archive.track(model)
+    pixel_spec = tf.TensorSpec(model.input.shape, tf.float32, "image")
+    classify = archive.add_endpoint(PIXELS_SIGNATURE, from_pixels, [pixel_spec])
+
+    def from_bytes(image_bytes):
+        prepared = tf.TensorSpec((preparation.size, preparation.size, preparation.channels), tf.float32)
+        pixels = tf.map_fn(
+            lambda data: prepare_encoded(data, preparation), image_bytes, fn_output_signature=prepared
+        )
+        probabilities = classify(pixels)["probabilities"]
+        scores, best = tf.math.top_k(probabilities, top)
+        return {"classes": tf.gather(names, best), "scores": scores, "probabilities": probabilities}
+
     archive.add_endpoint("serving_default", from_bytes, [tf.TensorSpec([None], tf.string, BYTES_INPUT)])
-    archive.add_endpoint(
-        PIXELS_SIGNATURE, from_pixels, [tf.TensorSpec(model.input.shape, tf.float32, "image")]
-    )
     archive.write_out(folder, verbose=False)
 
 
