@@ -2,8 +2,10 @@
 
 import base64
 import json
+import resource
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -11,8 +13,9 @@ import pytest
 from exporting import MIXTURES, RUNTIMES, network
 
 from keras_resnet import ExportError, export, open_export, open_model
+from keras_resnet.cli import main
 from keras_resnet.inference import formats
-from keras_resnet.inference.check import BARS
+from keras_resnet.inference.check import BARS, Bar
 from keras_resnet.inference.rebuild import is_float32
 
 
@@ -158,10 +161,29 @@ def test_saved_model_serves_encoded_images_where_there_is_only_tensorflow(tmp_pa
 
 
 def test_what_fails_the_comparison_is_not_kept(monkeypatch, tmp_path):
-    monkeypatch.setitem(BARS, "float32", BARS["float32"].__class__(-1.0, 0.0))
-    with pytest.raises(ExportError, match=r"net was not kept: .* 32 images, max\|dp\| .* is allowed"):
-        export(network("basic"), tmp_path / "new" / "net")
+    monkeypatch.setitem(BARS, "float32", Bar(-1.0, 0.0))
+    runtimes("onnx")
+    with pytest.raises(ExportError, match=r"net\.onnx was not kept: .* 32 images, max\|dp\| .* is allowed"):
+        export(network("basic"), tmp_path / "new" / "net.onnx", "onnx")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_full_disk(monkeypatch, tmp_path):
+    runtimes("onnx")
+    kind = formats.FORMATS["onnx"]
+
+    def write(model, order):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        try:
+            return kind.write(model, order)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", replace(kind, write=write))
+    with pytest.raises(ExportError, match=r"net\.onnx cannot be written: OSError: .*File too large"):
+        export(network("basic"), tmp_path / "net.onnx", "onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_runtime_that_crashes(monkeypatch, tmp_path):
@@ -172,7 +194,7 @@ def test_a_runtime_that_crashes(monkeypatch, tmp_path):
 
     runtimes("onnx")
     kind = formats.FORMATS["onnx"]
-    monkeypatch.setitem(formats.FORMATS, "onnx", kind.__class__(**vars(kind) | {"write": write}))
+    monkeypatch.setitem(formats.FORMATS, "onnx", replace(kind, write=write))
     with pytest.raises(
         ExportError, match=r"net\.onnx was not kept: opened in its runtime, .*INVALID_PROTOBUF"
     ):
@@ -240,3 +262,19 @@ def test_a_saved_model_is_no_run_folder(tmp_path):
         open_model(tmp_path)
     with pytest.raises(ValueError, match=r"nothing\.pt: expected a file that ends in \.onnx"):
         open_export(tmp_path / "nothing.pt")
+
+
+def test_the_command(tmp_path, capsys):
+    runtimes("onnx")
+    (tmp_path / "run").mkdir()
+    network("basic").save(tmp_path / "run" / "model.keras")
+    (tmp_path / "run" / "classes.txt").write_text("ant\nbee\ncat\ndog\nemu\nfox\n")
+    (tmp_path / "run" / "history.csv").write_text("epoch,test_accuracy\n1,0.5\n2,0.75\n")
+    assert main(["export", str(tmp_path / "run"), "--format", "onnx", "--images", "3"]) == 0
+    out = capsys.readouterr().out.splitlines()[-1]
+    assert out.startswith(f"{tmp_path}/run/basic.onnx: ")
+    assert " bytes; in its runtime: 3 images, max|dp| " in out
+    assert json.loads((tmp_path / "run" / "basic.card.json").read_text())["top1_of_the_run"] == 0.75
+    assert (tmp_path / "run" / "basic.labels.txt").read_text().startswith("ant\nbee\n")
+    assert main(["export", str(tmp_path / "run"), "--format", "onnx"]) == 2
+    assert "basic.onnx exists; remove it" in capsys.readouterr().err

@@ -139,7 +139,7 @@ def _write_litert(model, order):
 def _open_litert(path, precision):
     from ai_edge_litert.interpreter import Interpreter
 
-    runner = Interpreter(model_path=path).get_signature_runner()
+    runner = Interpreter(model_path=path, num_threads=os.cpu_count()).get_signature_runner()
     (name,) = runner.get_input_details()
     return lambda images: next(iter(runner(**{name: images.astype(np.float32)}).values()))
 
