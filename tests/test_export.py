@@ -53,7 +53,7 @@ def test_every_family_in_every_format(model, format, tmp_path, rng):
     # The comparison is in float32; the network itself may compute in bfloat16.
     bar = 1e-5 if is_float32(model) else 0.05
     np.testing.assert_allclose(run(images), model.predict(images, verbose=0), atol=bar)
-    folder, prefix = (path / "assets.extra", "") if format == "savedmodel" else (tmp_path, "net.")
+    folder, prefix = (path / "assets.extra", "") if format == "savedmodel" else (tmp_path, f"{path.name}.")
     card = json.loads((folder / f"{prefix}card.json").read_text())
     assert card["comparison"]["difference"] == done.comparison.difference
     assert card["bytes"] == done.size > 10_000
@@ -80,7 +80,7 @@ def test_lower_precisions(format, precision, tmp_path, rng):
     path = tmp_path / f"net{formats.FORMATS[format].suffix}"
     data = ((images, labels), (images, labels))
     done = export(model, path, format, precision=precision, calibration=data)
-    card = json.loads((tmp_path / "net.card.json").read_text())
+    card = json.loads((tmp_path / f"{path.name}.card.json").read_text())
     assert card["precision"] == precision
     assert done.comparison.count == 40
     assert done.comparison.top1[0] >= 39 / 40
@@ -102,7 +102,9 @@ def test_onnx_says_what_it_takes(tmp_path):
     loaded = onnx.load(tmp_path / "net.onnx")
     onnx.checker.check_model(loaded, full_check=True)
     assert (
-        loaded.opset_import[0].version == 18 == json.loads((tmp_path / "net.card.json").read_text())["opset"]
+        loaded.opset_import[0].version
+        == 18
+        == json.loads((tmp_path / "net.onnx.card.json").read_text())["opset"]
     )
     (image,), (probabilities,) = loaded.graph.input, loaded.graph.output
     dims = [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim]
@@ -274,7 +276,7 @@ def test_the_command(tmp_path, capsys):
     out = capsys.readouterr().out.splitlines()[-1]
     assert out.startswith(f"{tmp_path}/run/basic.onnx: ")
     assert " bytes; in its runtime: 3 images, max|dp| " in out
-    assert json.loads((tmp_path / "run" / "basic.card.json").read_text())["top1_of_the_run"] == 0.75
-    assert (tmp_path / "run" / "basic.labels.txt").read_text().startswith("ant\nbee\n")
+    assert json.loads((tmp_path / "run" / "basic.onnx.card.json").read_text())["top1_of_the_run"] == 0.75
+    assert (tmp_path / "run" / "basic.onnx.labels.txt").read_text().startswith("ant\nbee\n")
     assert main(["export", str(tmp_path / "run"), "--format", "onnx"]) == 2
     assert "basic.onnx exists; remove it" in capsys.readouterr().err

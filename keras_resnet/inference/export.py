@@ -93,7 +93,7 @@ def export(
     Raises:
         ValueError: the format, precision or path does not fit, or the model is no classifier
             that normalises its input.
-        FileExistsError: there is something at `path` or beside it.
+        FileExistsError: there is something at `path`.
         ImportError: the format needs a package that is not installed.
         DataError: the calibration data cannot be used.
         ExportError: the file cannot be written, or does not compute what the model does.
@@ -122,8 +122,10 @@ def export(
             "precision": precision, "bytes": size, **facts, "top1_of_the_run": _run_accuracy(model),
             "comparison": _describe(comparison, calibration), "versions": _versions(kind),
         }  # fmt: skip
-        folder = part / path.name / "assets.extra" if kind.suffix == "" else part
-        _write_companions(folder, _stem(path, kind), artifact, preparation.describe(), card)
+        beside = (
+            str(part / f"{path.name}.") if kind.suffix else str(part / path.name / "assets.extra") + os.sep
+        )
+        _write_companions(beside, artifact, preparation.describe(), card)
         _publish(part, path)
     return Export(path, size, comparison)
 
@@ -171,14 +173,9 @@ def _format(name, precision, calibration) -> Format:
 def _check_path(path, kind, name):
     if kind.suffix and path.suffix != kind.suffix:
         raise ValueError(f"{path}: expected a name that ends in {kind.suffix} for format {name!r}.")
-    stem = _stem(path, kind)
-    for other in [path, *(path.with_name(f"{stem}{ending}") for ending in kind.parts)]:
+    for other in [path, *(path.with_suffix(ending) for ending in kind.parts if ending)]:
         if other.exists():
             raise FileExistsError(f"{other} exists; remove it, or choose another name.")
-
-
-def _stem(path, kind):
-    return path.name.removesuffix(kind.suffix)
 
 
 @contextlib.contextmanager
@@ -251,16 +248,15 @@ def _versions(kind):
     return ours | {package: metadata.version(package) for package in packages}
 
 
-def _write_companions(folder, stem, artifact, transform, card):
-    folder.mkdir(exist_ok=True)
-    prefix = f"{stem}." if folder.name != "assets.extra" else ""
+def _write_companions(prefix, artifact, transform, card):
+    os.makedirs(os.path.dirname(prefix), exist_ok=True)
     texts = {
         "labels.txt": "".join(f"{name}\n" for name in artifact.class_names),
         "transform.json": json.dumps(transform, indent=2) + "\n",
         "card.json": json.dumps(card, indent=2) + "\n",
     }
     for name, text in texts.items():
-        (folder / f"{prefix}{name}").write_text(text, encoding="utf-8")
+        Path(prefix + name).write_text(text, encoding="utf-8")
 
 
 def _publish(part, path):

@@ -220,6 +220,6 @@ def open_export(path):
     if kind is None or not path.is_file():
         endings = ", ".join(kind.suffix for kind in FORMATS.values() if kind.suffix)
         raise ValueError(f"{path}: expected a file that ends in {endings}, or the folder of a SavedModel.")
-    card = path.with_suffix(".card.json")
+    card = path.with_name(f"{path.name}.card.json")
     precision = json.loads(card.read_text(encoding="utf-8"))["precision"] if card.is_file() else None
     return kind.open(str(path), precision)
