@@ -60,14 +60,14 @@ def test_real_weights_keep_their_accuracy(format, precision, shared, tmp_path):
 
 
 def test_benchmark():
-    from keras_resnet.benchmark.export import BASELINE, format_rows, run
+    from keras_resnet.benchmark.export import BASELINE, run
 
     pytest.importorskip("onnxruntime")
     rows = run("resnet18", batch_size=2, image_size=32, rounds=1, contenders=[("onnx", "float32")])
-    assert [row.contender for row in rows] == [BASELINE, "onnx float32"]
-    assert rows[0].ratio == 1
-    assert rows[1].ratio == pytest.approx(rows[0].median_ms / rows[1].median_ms)
-    assert len(format_rows(rows).splitlines()) == 3
+    assert [(row.contender, row.rounds, row.note) for row in rows] == [
+        (BASELINE, 1, ""),
+        ("onnx float32", 1, ""),
+    ]
 
 
 @pytest.mark.parametrize("wrote, runs", [("0", "1"), ("1", "0")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-UNITS = {"train": "img/s", "data": "img/s", "infer": "img/s", "startup": "starts/s"}
+UNITS = dict.fromkeys(("train", "data", "infer", "export"), "img/s") | {"startup": "starts/s"}
 
 
 def register(command):
