@@ -28,6 +28,7 @@ _HOMES = {
     "training.checkpoint": ["Checkpoint", "Position"],
     "training.snapshots": ["SnapshotError"],
     "training.fit": ["train"],
+    "training.freezing": ["freeze", "recalibrate_bn", "unfreeze"],
     "inference.artifacts": ["open_model"],
     "inference.evaluate": ["evaluate"],
     "inference.fuse": ["fuse"],
