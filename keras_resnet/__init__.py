@@ -28,6 +28,7 @@ _HOMES = {
     "training.checkpoint": ["Checkpoint", "Position"],
     "training.snapshots": ["SnapshotError"],
     "training.fit": ["train"],
+    "training.finetune": ["finetune"],
     "training.freezing": ["freeze", "recalibrate_bn", "unfreeze"],
     "inference.artifacts": ["open_model"],
     "inference.evaluate": ["evaluate"],

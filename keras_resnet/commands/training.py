@@ -1,4 +1,4 @@
-"""`train`."""
+"""`train` and `finetune`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from keras_resnet.commands.options import add_data_dir
 
 
 def register(command):
-    """Add the command."""
+    """Add the commands."""
     add = command("train", _train, "Train a variant; without arguments, a small one on digits.").add_argument
     add("--model", help="a name of 'keras-resnet list' (default: the recipe's, or resnet20_cifar)")
     add(
@@ -29,6 +29,35 @@ def register(command):
         help="a field of the recipe; may be repeated",
     )
     add_data_dir(add)
+
+    add = command("finetune", _finetune, "Train a trained network on other images and classes.").add_argument
+    add("model", help="a run folder, a .keras file, or with --weights a variant")
+    add("--weights", help="a record or a file of weights for a variant")
+    add("--data", required=True, help="a name of tensorflow-datasets, a folder or an .npz")
+    add("--train-split", default="train", help="(default: %(default)s)")
+    add("--validation-split", default="held_out", help="for early stopping (default: %(default)s)")
+    add("--image-size", type=int, metavar="PIXELS", help="(default: the model's)")
+    add("--batch-size", type=int, default=32, help="(default: %(default)s)")
+    add("--epochs", type=int, help="at most (default: 40)")
+    add("--learning-rate", type=float, help="of the head (default: 0.05)")
+    add("--down-to", metavar="PART", help="the last part to train: head, ..., stage1 or stem (default: stem)")
+    add("--seed", type=int, default=0, help="(default: %(default)s)")
+    add("--out", metavar="FOLDER", help="the run folder (default: a new one in runs)")
+    add_data_dir(add)
+
+
+def _finetune(options):
+    from keras_resnet.inference.artifacts import from_weights, open_model
+    from keras_resnet.training.finetune import finetune_run
+
+    artifact = from_weights(options.model, options.weights) if options.weights else open_model(options.model)
+    given = {key: getattr(options, key) for key in ("epochs", "learning_rate", "down_to")}
+    finetune_run(
+        artifact.model, options.data, train_split=options.train_split,
+        validation_split=options.validation_split, image_size=options.image_size,
+        batch_size=options.batch_size, seed=options.seed, out=options.out, data_dir=options.data_dir,
+        download=not options.no_download, **{k: v for k, v in given.items() if v is not None},
+    )  # fmt: skip
 
 
 def _train(options):

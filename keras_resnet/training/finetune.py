@@ -1,0 +1,247 @@
+"""`finetune`: a trained network on other classes, with few images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import keras
+
+from keras_resnet.data.errors import DataError, clear_errors
+from keras_resnet.data.pipeline import make_dataset
+from keras_resnet.graphs import deep_graphs, functional_model
+from keras_resnet.inference.artifacts import check_takes_pixels
+from keras_resnet.inference.evaluate import evaluate
+from keras_resnet.kernels import accelerate
+from keras_resnet.training import runs
+from keras_resnet.training.fit import EpochLog, Run, _name
+from keras_resnet.training.freezing import freeze, parts, recalibrate_bn, stage_of, unfreeze
+from keras_resnet.training.guards import checked_fit
+from keras_resnet.training.losses import accuracy, softmax_cross_entropy
+from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD
+from keras_resnet.training.recipes import RECIPES, choose_recipe
+from keras_resnet.training.schedules import Schedule
+
+
+def finetune(
+    model: keras.Model,
+    train,
+    validation,
+    *,
+    epochs: int = 40,
+    unfreeze_every: int = 2,
+    down_to: str = "stem",
+    learning_rate: float = 0.05,
+    layer_decay: float = 0.8,
+    weight_decay: float = 1e-4,
+    patience: int = 10,
+    callbacks=(),
+) -> keras.Model:
+    """Train a network's copy on other images and classes.
+
+    The copy has a new head, which starts at zero and is trained first. Then part after part
+    joins, from the last stage down (arXiv:1801.06146, section 3.3). Normalisations are not
+    trained: their statistics are estimated once, from an epoch of `train`, and stay. SGD with
+    Nesterov's momentum, its rate along half a cosine over all epochs. Ends after `patience`
+    epochs in which the loss on `validation` did not fall; the copy holds the weights of the
+    lowest.
+
+    Args:
+        model: A model of this package that takes pixels. It is left as it is.
+        train: A dataset of `make_dataset`, for training. Grey images are given to a network that
+            takes three channels in all three, by a layer of the copy.
+        validation: A finite one; not that on which the result is reported.
+        epochs: At most.
+        unfreeze_every: Epochs until the next part joins; 0 trains all from the start.
+        down_to: The last part to join: ``"head"`` trains nothing else, ``"stem"`` all.
+        learning_rate: The highest, of the head.
+        layer_decay: The rate of each part is this much of that after it (arXiv:1801.06146,
+            section 3.2, by layers).
+        weight_decay: Of kernels; not of biases. See `keras_resnet.training.optimizers.SGD`.
+        patience: See above.
+        callbacks: Further ones for `fit`.
+
+    Returns:
+        The copy: pixels of the size and channels of `train` in, probabilities out.
+
+    Raises:
+        ValueError: the model does not take pixels, or has no such part; a number is out of range.
+        DataError: the images do not fit the model, or the two datasets differ.
+    """
+    _check(epochs, unfreeze_every, patience, learning_rate, layer_decay)
+    check_takes_pixels(model)
+    names, steps = _datasets(train, validation), train.steps_per_epoch
+    network = with_new_head(model, len(names), tuple(train.element_spec[0].shape[1:]))
+    recalibrate_bn(network, train, steps)
+    logits = functional_model(network.input, network.get_layer("head").output)
+    order = parts(logits)
+    joining = order[order.index(down_to) :] if down_to in order else [down_to]
+    optimizer = LayerwiseSGD(
+        Schedule("cosine", learning_rate, epochs * steps), 0.9, nesterov=True, weight_decay=weight_decay,
+        layer_decay=layer_decay, stages=len(order) - 2,
+    )  # fmt: skip
+    optimizer.exclude_from_weight_decay(var_names=BIASES_AND_NORMS)
+    unfreeze(freeze(logits), joining[-1 if unfreeze_every else 0], norms=False)
+    logits.compile(
+        optimizer, softmax_cross_entropy, metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")]
+    )
+    later = joining[-2::-1] if unfreeze_every else []
+    joins = _Unfreezing({(i + 1) * unfreeze_every: part for i, part in enumerate(later)})
+    stop = keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
+    with clear_errors():
+        checked_fit(
+            logits, train, steps_per_epoch=steps, epochs=epochs, validation_data=validation,
+            callbacks=[joins, *callbacks, stop], verbose=int(sys.stdout.isatty()),
+        )  # fmt: skip
+    return network
+
+
+def finetune_run(
+    model: keras.Model, data, *, train_split="train", validation_split="held_out", image_size=None,
+    batch_size=32, seed=0, out=None, data_dir=None, download=True, **options,
+) -> Run:  # fmt: skip
+    """`finetune` into a run folder, with the augmentation that `train` chooses for images of this size.
+
+    Args:
+        model: See `finetune`.
+        data: Anything that `make_dataset` takes.
+        train_split: A split of it.
+        validation_split: Another one, for early stopping.
+        image_size: Side in pixels; by default what the model was built for.
+        batch_size: Images in a step.
+        seed: Decides order, augmentation and dropout.
+        out: The folder, which must not exist or be empty; by default a new one in "runs".
+        data_dir: See `make_dataset`.
+        download: See `make_dataset`.
+        **options: Those of `finetune`.
+    """
+    where = {"data_dir": data_dir, "download": download, "image_size": image_size or model.input_shape[1]}
+    validation = make_dataset(data, validation_split, training=False, batch_size=256, **where)
+    size, channels = validation.element_spec[0].shape[2:]
+    recipe = RECIPES[choose_recipe(data, size)]
+    augmentation = {key: getattr(recipe, key) for key in ("crop", "crop_padding", "flip")}
+    train = make_dataset(
+        data, train_split, training=True, batch_size=batch_size, seed=seed, **augmentation, **where
+    )
+    keras.utils.set_random_seed(seed)
+    config = {
+        "model": model.name, "data": _name(data), "train_split": train_split,
+        "validation_split": validation_split, "image_size": size, "channels": channels,
+        "crop_fraction": validation.crop_fraction, "interpolation": "bilinear", "batch_size": batch_size,
+        "seed": seed, "finetune": options,
+    }  # fmt: skip
+    folder = runs.create(out, config, train.class_names)
+    print(f"{config['model']}, {train.num_examples} images, on {runs.device()}: {folder}", flush=True)
+    log = EpochLog(Path(folder, "history.csv"), train.steps_per_epoch * batch_size, options.get("epochs", 40))
+    tuned = finetune(model, train, validation, callbacks=[log], **options)
+    runs.save_model(tuned, folder)
+    evaluation = evaluate(tuned, validation)
+    print(f"{validation_split}: {evaluation}", flush=True)
+    return Run(folder, tuned, log.history, evaluation)
+
+
+def with_new_head(model: keras.Model, num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
+    """A copy for other images and classes, with the weights of `model` up to its head.
+
+    The new head starts at zero, so that the first gradients change nothing before it.
+
+    Raises:
+        DataError: the images have other channels, and are not grey where the model takes three.
+    """
+    channels, wanted = input_shape[-1], model.input_shape[-1]
+    if channels != wanted and (channels, wanted) != (1, 3):
+        raise DataError(f"the images have {channels} channels; {model.name!r} takes {wanted}.")
+    image = keras.Input(input_shape, name="image")
+    pixels = image if channels == wanted else keras.layers.Concatenate(name="grey_to_rgb")([image] * wanted)
+
+    def call(layer, *tensors, **options):
+        tensors = [pixels if tensor is image else tensor for tensor in tensors]
+        return layer(*tensors, **options)
+
+    has_head = any(layer.name == "head" for layer in model.layers)
+    features = functional_model(model.input, model.get_layer("head").input if has_head else model.output)
+    with deep_graphs():
+        inputs = keras.tree.pack_sequence_as(features.input, [image])
+        copy = keras.models.clone_model(features, inputs, call_function=call)
+    copy.set_weights(features.get_weights())
+    x = copy.output
+    if len(x.shape) == 4:
+        x = keras.layers.GlobalAveragePooling2D(name="head_pool", dtype="float32")(x)
+    x = keras.layers.Dense(num_classes, kernel_initializer="zeros", dtype="float32", name="head")(x)
+    x = keras.layers.Activation("softmax", dtype="float32", name="predictions")(x)
+    return accelerate(functional_model(image, x, name=model.name))
+
+
+@keras.saving.register_keras_serializable("keras_resnet")
+class LayerwiseSGD(SGD):
+    """SGD whose rate falls from the head to the stem, by `layer_decay` from part to part.
+
+    Args:
+        learning_rate: That of the head.
+        momentum: See `SGD`.
+        nesterov: See `SGD`.
+        layer_decay: In (0, 1].
+        stages: How many the network has.
+        **options: Those of `SGD`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.01,
+        momentum=0.0,
+        nesterov=False,
+        layer_decay=1.0,
+        stages=4,
+        name="sgd",
+        **options,
+    ):
+        super().__init__(learning_rate, momentum, nesterov, name=name, **options)
+        self.layer_decay, self.stages = layer_decay, stages
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update one variable."""
+        # TensorFlow's own variable, which does not know its layer.
+        stage = stage_of(self._trainable_variables[self._get_variable_index(variable)].path)
+        below = 0 if stage is None else self.stages + 1 - stage
+        super().update_step(gradient, variable, learning_rate * self.layer_decay**below)
+
+    def get_config(self):
+        """What `from_config` needs."""
+        return super().get_config() | {"layer_decay": self.layer_decay, "stages": self.stages}
+
+
+class _Unfreezing(keras.callbacks.Callback):
+    """Let a part join at the beginning of its epoch."""
+
+    def __init__(self, joins: dict[int, str]):
+        super().__init__()
+        self._joins = joins
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch in self._joins:
+            unfreeze(self.model, self._joins[epoch], norms=False)
+            self.model.make_train_function()  # `fit` makes it once, at its start
+
+
+def _check(epochs, unfreeze_every, patience, learning_rate, layer_decay):
+    if epochs < 1 or patience < 1 or unfreeze_every < 0:
+        raise ValueError(
+            f"epochs={epochs} and patience={patience} must be at least 1, unfreeze_every={unfreeze_every} 0."
+        )
+    if not (learning_rate > 0 and 0 < layer_decay <= 1):
+        raise ValueError(
+            f"learning_rate={learning_rate} must be above 0, layer_decay={layer_decay} in (0, 1]."
+        )
+
+
+def _datasets(train, validation):
+    """The classes of both."""
+    names = getattr(train, "class_names", None)
+    if names is None or names != getattr(validation, "class_names", None):
+        raise DataError("train and validation must be datasets of make_dataset with the same classes.")
+    if train.element_spec[0].shape[1:] != validation.element_spec[0].shape[1:]:
+        raise DataError(
+            f"train has images of {tuple(train.element_spec[0].shape[1:])}, "
+            f"validation of {tuple(validation.element_spec[0].shape[1:])}."
+        )
+    return names
