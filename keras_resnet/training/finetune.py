@@ -22,6 +22,9 @@ from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD
 from keras_resnet.training.recipes import RECIPES, choose_recipe
 from keras_resnet.training.schedules import Schedule
 
+# Enough for statistics, whatever the size of the data (arXiv:2105.07576, section 3).
+CALIBRATION_STEPS = 200
+
 
 def finetune(
     model: keras.Model,
@@ -41,7 +44,7 @@ def finetune(
 
     The copy has a new head, which starts at zero and is trained first. Then part after part
     joins, from the last stage down (arXiv:1801.06146, section 3.3). Normalisations are not
-    trained: their statistics are estimated once, from an epoch of `train`, and stay. SGD with
+    trained: their statistics are estimated once, from an epoch of `train` or 200 steps, and stay. SGD with
     Nesterov's momentum, its rate along half a cosine over all epochs. Ends after `patience`
     epochs in which the loss on `validation` did not fall; the copy holds the weights of the
     lowest.
@@ -72,7 +75,7 @@ def finetune(
     check_takes_pixels(model)
     names, steps = _datasets(train, validation), train.steps_per_epoch
     network = with_new_head(model, len(names), tuple(train.element_spec[0].shape[1:]))
-    recalibrate_bn(network, train, steps)
+    recalibrate_bn(network, train, min(steps, CALIBRATION_STEPS))
     logits = functional_model(network.input, network.get_layer("head").output)
     order = parts(logits)
     joining = order[order.index(down_to) :] if down_to in order else [down_to]

@@ -73,6 +73,8 @@ def recalibrate_bn(model: keras.Model, dataset, steps: int) -> keras.Model:
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1.")
     layers = list(_batch_norms(model))
+    if not layers:
+        return model
     before = [(layer.trainable, layer.momentum) for layer in layers]
     kept = [(layer.moving_mean.numpy(), layer.moving_variance.numpy()) for layer in layers]
     for layer in layers:
