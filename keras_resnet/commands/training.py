@@ -21,6 +21,7 @@ def register(command):
     add("--out", metavar="FOLDER", help="the run folder (default: a new one in runs)")
     add("--resume", metavar="RUN", help="go on with the stopped run in this folder, as it was begun")
     add("--save-every", type=int, metavar="STEPS", help="snapshots within an epoch, too")
+    add("--strategy", choices=("mirrored",), help="train on all GPUs, in steps as many times as large")
     add(
         "--set",
         action="append",
@@ -81,7 +82,8 @@ def _train(options):
         given = _as_begun(options.resume) | given
     train(
         **given, out=options.resume or options.out, resume=bool(options.resume), settings=settings,
-        save_every=options.save_every, data_dir=options.data_dir, download=not options.no_download,
+        save_every=options.save_every, strategy=options.strategy, data_dir=options.data_dir,
+        download=not options.no_download,
     )  # fmt: skip
 
 

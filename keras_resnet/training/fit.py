@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 
 from keras_resnet.data.errors import clear_errors
+from keras_resnet.inference.artifacts import open_model
 from keras_resnet.inference.evaluate import Evaluation, evaluate
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 from keras_resnet.training import runs
@@ -23,6 +24,7 @@ from keras_resnet.training.ema import EMA
 from keras_resnet.training.guards import checked_fit
 from keras_resnet.training.recipe import Recipe, describe
 from keras_resnet.training.recipes import choose_recipe, find_recipe
+from keras_resnet.training.strategies import open_strategy, scale_recipe, synchronize
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def train(
     resume: bool = False,
     save_every: int | None = None,
     save_minutes: float | None = 10.0,
+    strategy: str | None = None,
 ) -> Run:
     """Train a variant and write a run folder.
 
@@ -67,6 +70,8 @@ def train(
         resume: Go on with the run in `out`; what config.yaml holds must be as it was.
         save_every: Steps between snapshots, besides that after each epoch; see `Checkpoint`.
         save_minutes: Likewise, by the clock.
+        strategy: ``"mirrored"``: on all GPUs of this machine, with steps as many times as large;
+            see `keras_resnet.training.strategies`.
 
     Returns:
         The run. Its folder holds config.yaml, env.json, classes.txt, history.csv, snapshots,
@@ -80,21 +85,26 @@ def train(
         FloatingPointError: the loss became NaN or infinite; the snapshots are finite.
     """
     where = {"data_dir": data_dir, "download": download}
-    recipe, data, held_out = _open(recipe, data, image_size, settings or {}, where)
+    devices = open_strategy(strategy)
+    replicas = devices.num_replicas_in_sync
+    begun, data, held_out = _open(recipe, data, image_size, settings or {}, where)
+    recipe = scale_recipe(begun, replicas) if replicas > 1 else begun
     model = model or recipe.model or "resnet20_cifar"
     size, channels = held_out.element_spec[0].shape[2:]
     sizes = phases(recipe)
     dataset = training_dataset(data, recipe, sizes[0][2], seed, **where)
     steps = recipe.steps_per_epoch or dataset.steps_per_epoch
     keras.utils.set_random_seed(seed)
-    network = build_network(model, recipe, size, channels, len(dataset.class_names))
     any_size = {side or dataset.element_spec[0].shape[2] for _, _, side in sizes} != {size}
-    logits = compile_logits(network, recipe, steps, any_size=any_size)
+    with devices.scope():
+        network = build_network(model, recipe, size, channels, len(dataset.class_names))
+        synchronize(network, replicas > 1)
+        logits = compile_logits(network, recipe, steps, any_size=any_size)
     config = {
         "model": model, "data": _name(data), "image_size": size, "channels": channels,
         "crop_fraction": held_out.crop_fraction, "interpolation": recipe.interpolation, "seed": seed,
-        "recipe": describe(recipe),
-    }  # fmt: skip
+        "recipe": describe(begun),
+    } | ({"replicas": replicas} if replicas > 1 else {})  # fmt: skip
     folder = runs.reopen(out, config) if resume else runs.create(out, config, dataset.class_names)
     print(
         f"{model}, {network.count_params():,} parameters, on {runs.device()}, "
@@ -111,6 +121,7 @@ def train(
         start = checkpoint.restore(logits)
         with contextlib.ExitStack() as after:
             after.push(functools.partial(_keep, network, folder, ema))
+            after.callback(synchronize, network, False)
             for first, end, side in sizes:
                 if end <= start.epoch and end < recipe.epochs:
                     continue
@@ -123,6 +134,9 @@ def train(
                     validation_data=held_out, callbacks=[*callbacks, checkpoint],
                     verbose=int(sys.stdout.isatty()),
                 )  # fmt: skip
+    if replicas > 1:
+        # Keras's `predict_on_batch` gives whole batches to every device, and all their answers.
+        network = open_model(folder).model
     return _report(network, held_out, folder, log.history, dataset.class_names)
 
 
