@@ -36,7 +36,7 @@ REGISTERED = {
 
 # Networks of so many blocks take up to a minute to build: whole in the slow tests, and cut to
 # two blocks a stage in the others.
-GIANT = 60
+GIANT = 40
 
 
 def is_giant(name):
