@@ -299,3 +299,8 @@ def test_folder_training_pipeline(folder):
     assert dataset.element_spec[0].shape == (5, 12, 12, 3)
     assert same(take(dataset, 4)[2:], take(make_dataset(
         folder, image_size=12, batch_size=5, crop="resized", flip=True, start_step=2), 2))  # fmt: skip
+
+
+def test_closing_an_iterator_does_not_wait_for_autotuning():
+    batches = kr.make_dataset("digits", "held_out", batch_size=8)
+    assert batches.options().autotune.enabled is False

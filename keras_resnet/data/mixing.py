@@ -30,7 +30,7 @@ def mix_dataset(
         return mix(*batch, step, num_classes=classes, seed=seed, **options)
 
     result = dataset.enumerate(start_step).map(mixed, tf.data.AUTOTUNE, deterministic=True)
-    result = result.prefetch(tf.data.AUTOTUNE)
+    result = result.prefetch(2)
     for name in _ATTRIBUTES:
         setattr(result, name, getattr(dataset, name))
     return result

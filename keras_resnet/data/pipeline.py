@@ -104,7 +104,7 @@ def make_dataset(
     dataset = _batches(source, plan, training, seed, batch_size, steps, start_step, repeats)
     if not training:
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(max(0, steps - start_step)))
-    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.prefetch(2).with_options(fixed_parallelism())
     dataset.class_names = source.class_names
     dataset.num_examples = source.size
     dataset.steps_per_epoch = steps
@@ -130,10 +130,20 @@ def _batches(source, plan, training, seed, batch_size, steps, start_step, repeat
     prepared = tf.data.Dataset.zip(elements, numbers.unbatch()).map(
         lambda element, u: prepare(source.lookup(element), u), tf.data.AUTOTUNE, deterministic=True
     )
+    return prepared.batch(batch_size, drop_remainder=training).map(plan.finish)
+
+
+def fixed_parallelism() -> tf.data.Options:
+    """As many images at a time as there are cores.
+
+    TensorFlow's autotuning finds no better number, and closing an iterator then waits for the
+    thread that tunes: half a second as a rule, up to four.
+    """
     options = tf.data.Options()
+    options.autotune.enabled = False
     # Images are parallel already: threads inside of one's operations cost 5 % of the time.
     options.threading.max_intra_op_parallelism = 1
-    return prepared.batch(batch_size, drop_remainder=training).map(plan.finish).with_options(options)
+    return options
 
 
 def _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation):

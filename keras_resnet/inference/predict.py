@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_resnet.data.decode import read_image, show
 from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.folder import image_files
+from keras_resnet.data.pipeline import fixed_parallelism
 from keras_resnet.data.transforms import resize_and_crop
 from keras_resnet.graphs import functional_model
 from keras_resnet.inference.artifacts import Artifact, check_takes_pixels, open_model
@@ -151,7 +152,8 @@ def _batches(artifact, images, batch_size, known):
     dataset = tf.data.Dataset.from_generator(paths, output_signature=tf.TensorSpec((), tf.string))
     dataset = dataset.map(prepare, tf.data.AUTOTUNE, deterministic=True)
     # The models that resize take images of many sizes, one by one.
-    return dataset.batch(1 if resizes else batch_size).prefetch(2)
+    dataset = dataset.batch(1 if resizes else batch_size).prefetch(2)
+    return dataset.with_options(fixed_parallelism())
 
 
 def _files(paths) -> Iterator[str]:
