@@ -302,5 +302,5 @@ def test_folder_training_pipeline(folder):
 
 
 def test_closing_an_iterator_does_not_wait_for_autotuning():
-    batches = kr.make_dataset("digits", "held_out", batch_size=8)
+    batches = make_dataset("digits", "held_out", batch_size=8)
     assert batches.options().autotune.enabled is False
