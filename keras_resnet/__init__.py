@@ -38,6 +38,8 @@ _HOMES = {
     "inference.export": ["export"],
     "inference.check": ["ExportError"],
     "inference.formats": ["open_export"],
+    "report.gradcam": ["gradcam"],
+    "report.write": ["write_report"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 
-from keras_resnet.commands import benchmark, data, inference, training, weights, zoo
+from keras_resnet.commands import benchmark, data, inference, report, training, weights, zoo
 
 # In the order of --help.
-GROUPS = (zoo, training, inference, weights, data, benchmark)
+GROUPS = (zoo, training, report, inference, weights, data, benchmark)
 
 
 def main(arguments=None) -> int:

@@ -35,6 +35,22 @@ def evaluation_transform(x, transform: Transform):
     return normalize(x, transform.mean, transform.std)
 
 
+def visible_part(model, height: int, width: int) -> tuple[int, int, int, int]:
+    """What a model with an `evaluation_transform` sees of an image, to the pixel.
+
+    Returns:
+        ``(top, left, height, width)``; the whole image where the model has no such transform.
+    """
+    found = {layer.name: layer for layer in model.layers if layer.name in ("resize", "crop")}
+    if set(found) != {"resize", "crop"}:
+        return 0, 0, height, width
+    resized = found["resize"].height
+    (before, after), _ = found["crop"].cropping
+    square = min(height, width)
+    start, side = (round(square * n / resized) for n in (before, resized - before - after))
+    return (height - square) // 2 + start, (width - square) // 2 + start, side, side
+
+
 def _per_channel(values, channels):
     values = [float(v) for v in (values if isinstance(values, (list, tuple)) else [values] * channels)]
     if len(values) != channels:

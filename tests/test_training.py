@@ -36,7 +36,7 @@ def test_run_folder(run):
     files = {path.name for path in run.folder.iterdir()}
     assert files == {
         "config.yaml", "env.json", "classes.txt", "history.csv", "model.keras",
-        "curves.png", "confusion_matrix.png", "snapshots",
+        "curves.png", "confusion_matrix.png", "report.html", "snapshots",
     }  # fmt: skip
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert config["recipe"] == describe(dataclasses.replace(RECIPES["digits"], **QUICK))

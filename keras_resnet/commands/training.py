@@ -89,9 +89,9 @@ def _train(options):
 
 def _as_begun(folder):
     """The arguments of the run in `folder`."""
+    from keras_resnet.inference.artifacts import read_config
     from keras_resnet.training.recipe import override
     from keras_resnet.training.recipes import RECIPES
-    from keras_resnet.training.runs import read_config
 
     config = read_config(folder)
     # Every field is there; the recipe that it replaces does not matter.

@@ -33,6 +33,24 @@ class Artifact:
     options: dict
 
 
+def read_config(folder) -> dict:
+    """What config.yaml of a run says.
+
+    Raises:
+        ValueError: there is no such run, or the file is not what `train` writes.
+    """
+    path = Path(folder, "config.yaml")
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file; give the folder of a run.")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not the configuration of a run: expected 'key: value' lines.")
+    return config
+
+
 def open_model(path) -> Artifact:
     """Load a run folder or a ``.keras`` file.
 

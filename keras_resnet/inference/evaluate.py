@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -35,13 +36,16 @@ class Evaluation:
         return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f}, {self.count} images"
 
 
-def evaluate(model: keras.Model, data, split: str = "held_out", **options) -> Evaluation:
+def evaluate(
+    model: keras.Model, data, split: str = "held_out", *, on_batch: Callable | None = None, **options
+) -> Evaluation:
     """Evaluate a classifier.
 
     Args:
         model: Takes pixels of 0 to 255; returns probabilities or logits.
         data: A finite dataset of `make_dataset`, or anything that `make_dataset` takes.
         split: With the latter, which split.
+        on_batch: Called with the images, labels and probabilities of each batch, as arrays.
         **options: With the latter, further arguments of `make_dataset`. The image size is the
             model's own, where it has one.
 
@@ -60,6 +64,8 @@ def evaluate(model: keras.Model, data, split: str = "held_out", **options) -> Ev
     with clear_errors():
         for images, labels in data.as_numpy_iterator():
             probabilities = to_probabilities(model.predict_on_batch(images))
+            if on_batch is not None:
+                on_batch(images, labels, probabilities)
             order = np.argsort(-probabilities, axis=1, kind="stable")
             np.add.at(confusion, (labels, order[:, 0]), 1)
             hits5 += int((order[:, :5] == labels[:, None]).sum())

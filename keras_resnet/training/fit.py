@@ -14,8 +14,10 @@ import keras
 
 from keras_resnet.data.errors import clear_errors
 from keras_resnet.inference.artifacts import open_model
-from keras_resnet.inference.evaluate import Evaluation, evaluate
+from keras_resnet.inference.evaluate import Evaluation
+from keras_resnet.report.examine import examine
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
+from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
 from keras_resnet.training.checkpoint import Checkpoint
 from keras_resnet.training.compile import build_network, compile_logits
@@ -75,7 +77,7 @@ def train(
 
     Returns:
         The run. Its folder holds config.yaml, env.json, classes.txt, history.csv, snapshots,
-        model.keras, curves.png and confusion_matrix.png. Where the recipe averages the weights,
+        model.keras, report.html, curves.png and confusion_matrix.png. Where the recipe averages the weights,
         model.keras holds the average and model_as_trained.keras the last weights.
 
     Raises:
@@ -208,9 +210,14 @@ def _open(recipe, data, image_size, settings, where):
 
 
 def _report(network, held_out, folder, history, class_names):
-    evaluation = evaluate(network, held_out)
+    findings = examine(network, held_out)
+    evaluation = findings.evaluation
     plot_curves(history, folder / "curves.png")
     plot_confusion_matrix(evaluation.confusion, class_names, folder / "confusion_matrix.png")
+    try:
+        report_run(folder, network, findings)
+    except Exception as error:  # of whatever kind: the training is finished, and its model saved
+        print(f"report.html could not be written: {type(error).__name__}: {error}", file=sys.stderr)
     print(f"held-out images: {evaluation}", flush=True)
     return Run(folder, network, history, evaluation)
 

@@ -20,6 +20,7 @@ import tensorflow as tf
 import yaml
 
 import keras_resnet
+from keras_resnet.inference.artifacts import read_config
 from keras_resnet.training.states import differences
 
 try:
@@ -60,18 +61,6 @@ def reopen(folder, config: dict) -> Path:
             "Give the former values, or begin another run."
         )
     return Path(folder)
-
-
-def read_config(folder) -> dict:
-    """What config.yaml of a run says.
-
-    Raises:
-        ValueError: there is no such run.
-    """
-    path = Path(folder, "config.yaml")
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file; give the folder of a run.")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def write_history(rows: list[dict], path) -> None:

@@ -1,0 +1,71 @@
+"""From runs to one HTML file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import keras
+
+from keras_resnet.report.collect import open_run, read_run, with_model
+from keras_resnet.report.compare_page import compare_page
+from keras_resnet.report.examine import Findings
+from keras_resnet.report.run_page import run_page
+
+
+def write_report(
+    runs, out=None, *, data=None, data_dir=None, download: bool = True
+) -> tuple[Path, list[str]]:
+    """Write the report of a run, or the comparison of several, as one HTML file.
+
+    The file needs no other file and no network. It shows what the files of a run say and what
+    its model answers on the held-out images, which are found again by config.yaml.
+
+    Args:
+        runs: A run folder, or several.
+        out: The file; by default report.html in the run folder, or comparison.html of several.
+        data: The data instead of what config.yaml names; see `make_dataset`.
+        data_dir: See `make_dataset`.
+        download: See `make_dataset`.
+
+    Returns:
+        The file, and a line for each thing that it could not show, with the reason.
+
+    Raises:
+        ValueError: a folder is no run, or a file of it is damaged.
+    """
+    folders = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+    if not folders:
+        raise ValueError("no run is given.")
+    for folder in folders:
+        read_run(folder)  # so that the last one's mistake does not cost the work on the others
+    several = len(folders) > 1
+    where = {"data": data, "data_dir": data_dir, "download": download}
+    records = [open_run(folder, explain=not several, **where) for folder in folders]
+    path = (
+        Path(out)
+        if out is not None
+        else Path("comparison.html")
+        if several
+        else records[0].folder / "report.html"
+    )
+    write_page(compare_page(records) if several else run_page(records[0]), path)
+    missing = {f"{record.folder}: {reason}" for record in records for reason in record.missing.values()}
+    return path, sorted(missing)
+
+
+def report_run(folder, model: keras.Model, findings: Findings) -> Path:
+    """Write report.html of a run whose model and answers are at hand."""
+    path = Path(folder, "report.html")
+    write_page(run_page(with_model(read_run(folder), model, findings)), path)
+    return path
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a file as a whole, or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(page, encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
