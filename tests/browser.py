@@ -8,7 +8,6 @@ import os
 import select
 import shutil
 import subprocess
-import time
 
 import numpy as np
 from PIL import Image
@@ -30,8 +29,11 @@ class Page:
         self._read, self._write, self._session, self._number = read, write, None, 0
         self._buffer = b""
         self.complaints, self.requests, self._loaded = [], [], False
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        targets = []
+        while not targets:
+            found = self.send("Target.getTargets")["targetInfos"]
+            targets = [target["targetId"] for target in found if target["type"] == "page"]
+        self._session = self.send("Target.attachToTarget", targetId=targets[0], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
@@ -83,11 +85,13 @@ class Page:
             case "Runtime.consoleAPICalled" if parameters["type"] in ("error", "warning"):
                 self.complaints.append(parameters["args"])
 
-    def _next(self, seconds=60):
-        end = time.monotonic() + seconds
+    def _next(self):
+        idle = 0
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._read], [], [], max(0, end - time.monotonic()))
-            assert ready, "the browser does not answer"
+            if not select.select([self._read], [], [], 0.5)[0]:
+                idle += 1  # not by the clock: this process may have been stopped meanwhile
+                assert idle < 120, "the browser does not answer"
+                continue
             data = os.read(self._read, 1 << 20)
             assert data, "the browser is gone"
             self._buffer += data

@@ -74,8 +74,8 @@ def _curves(runs, names):
             Line(name, [(row["epoch"], row[key]) for row in run.history if key in row and "epoch" in row])
             for run, name in zip(runs, names, strict=True)
         ]
-        _, unit, top = CURVES[kind]
-        charts.append(chart(title, lines, unit=unit, top=top))
+        _, unit, limits = CURVES[kind]
+        charts.append(chart(title, lines, unit=unit, limits=limits))
     return [tag("div", *charts, class_="charts")]
 
 

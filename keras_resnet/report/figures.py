@@ -13,7 +13,7 @@ from keras_resnet.report.html import Markup, tag
 
 # Colours of the page's style sheet, --line0 to --line7: those of Okabe and Ito.
 COLOURS = 8
-_WIDTH, _HEIGHT = 360, 232
+_WIDTH, _HEIGHT = 400, 232
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 10, 10, 34
 
 
@@ -25,20 +25,20 @@ class Line:
     points: list[tuple[float, float]]
 
 
-def chart(title: str, lines: list[Line], *, unit: str = "{:g}", top: float | None = None) -> Markup:
+def chart(title: str, lines: list[Line], *, unit: str = "{:g}", limits=(None, None)) -> Markup:
     """Lines against epochs, with what belongs to which below the title.
 
     Args:
         title: Above the chart.
         lines: Points that are not finite are left out.
         unit: How values are written, such as ``"{:.0%}"``.
-        top: The highest value there can be.
+        limits: The lowest value that is shown, and the highest one that there can be, or ``None``.
     """
     lines = [Line(one.name, [p for p in one.points if all(map(math.isfinite, p))]) for one in lines]
     points = [point for one in lines for point in one.points]
     if not points:
         return Markup()
-    (x, x_ticks), (y, y_ticks) = _axes(points, top)
+    (x, x_ticks), (y, y_ticks) = _axes(points, *limits)
     drawn = [_grid(x, x_ticks, y, y_ticks, unit)]
     drawn += [_line(i, one, x, y, unit) for i, one in enumerate(lines)]
     names = [tag("span", tag("i", class_=_style(i)), one.name) for i, one in enumerate(lines) if one.points]
@@ -46,7 +46,7 @@ def chart(title: str, lines: list[Line], *, unit: str = "{:g}", top: float | Non
     return tag("figure", caption, _svg(_WIDTH, _HEIGHT, title, *drawn), class_="chart")
 
 
-def _axes(points, top):
+def _axes(points, bottom, top):
     """Of both axes: from a value to its place, and the ticks."""
     xs, ys = zip(*points, strict=True)
     x_ticks = [
@@ -54,7 +54,7 @@ def _axes(points, top):
     ]
     low, high = min(ys), max(ys)
     margin = (high - low) * 0.04 or abs(high) * 0.1 or 1
-    low = max(0, low - margin) if low >= 0 else low - margin
+    low = bottom if bottom is not None else max(0, low - margin) if low >= 0 else low - margin
     high = min(high + margin, top if top is not None else math.inf)
     y_ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low <= t <= high]
     x = _scale(min(xs), max(xs), _LEFT + 6, _WIDTH - _RIGHT - 4)
@@ -148,13 +148,9 @@ def confusion_matrix(confusion: np.ndarray, class_names) -> Markup:
         # The root makes few errors visible.
         weight = shares[i, j] if i == j else math.sqrt(shares[i, j])
         words = f"{class_names[i]} → {class_names[j]}: {confusion[i, j]:,} ({shares[i, j]:.1%})"
-        place = {"x": margin + cell * j, "y": margin + cell * i}
+        count = confusion[i, j] if classes <= 20 else None
         kind = "right" if i == j else "wrong"
-        drawn.append(tag("rect", tag("title", words), **place, width=cell - 1, height=cell - 1, class_=kind,
-                         fill_opacity=f"{0.08 + 0.92 * weight:.2f}"))  # fmt: skip
-        if classes <= 20:
-            drawn.append(tag("text", confusion[i, j], x=place["x"] + cell / 2, y=place["y"] + cell / 2 + 4,
-                             class_="on" if weight > 0.5 else "count", text_anchor="middle"))  # fmt: skip
+        drawn += _cell(margin + cell * j, margin + cell * i, cell, kind, weight, words, count)
     for i, name in enumerate(names if named else ()):
         at = margin + cell * (i + 0.5)
         drawn.append(tag("text", name, x=margin - 6, y=at + 4, class_="tick", text_anchor="end"))
@@ -166,6 +162,17 @@ def confusion_matrix(confusion: np.ndarray, class_names) -> Markup:
     )
     picture = _svg(side + 4, side + 4, "Confusion matrix", frame, *drawn)
     return tag("figure", tag("div", picture, class_="scroll", style=f"--width:{side + 4}px", tabindex=0))
+
+
+def _cell(x, y, side, kind, weight, words, count):
+    """A square in the colour of `kind`, the stronger the nearer `weight` is to 1, and the count in it."""
+    fill = f"{0.08 + 0.92 * weight:.2f}"
+    square = {"x": x, "y": y, "width": side - 1, "height": side - 1}
+    yield tag("rect", tag("title", words), **square, class_=kind, fill_opacity=fill)
+    if count is not None:
+        middle = {"x": x + side / 2, "y": y + side / 2 + 4, "text_anchor": "middle"}
+        strength = "on" if weight > 0.85 else "middle" if weight > 0.45 else None
+        yield tag("text", f"{count:,}", **middle, class_=strength)
 
 
 def _short(name, limit=16):

@@ -12,10 +12,10 @@ from keras_resnet.report.thumbnails import thumbnail
 # Beyond this, cells of the matrix are too small to be seen.
 _MATRIX = 100
 CURVES = {
-    "Cross-entropy": ({"loss": "training", "test_loss": "held out"}, "{:g}", None),
-    "Accuracy": ({"train_accuracy": "training", "test_accuracy": "held out"}, "{:.0%}", 1.0),
-    "Learning rate": ({"learning_rate": "learning rate"}, "{:g}", None),
-    "Images per second": ({"images_per_second": "images per second"}, "{:,.0f}", None),
+    "Cross-entropy": ({"loss": "training", "test_loss": "held out"}, "{:g}", (None, None)),
+    "Accuracy": ({"train_accuracy": "training", "test_accuracy": "held out"}, "{:.0%}", (None, 1.0)),
+    "Learning rate": ({"learning_rate": "learning rate"}, "{:g}", (0.0, None)),
+    "Images per second": ({"images_per_second": "images per second"}, "{:,.0f}", (0.0, None)),
 }
 
 
@@ -94,12 +94,12 @@ def _training(run):
     if not run.history:
         return [note("There is no history.csv with an epoch in it.")]
     charts = []
-    for title, (keys, unit, top) in CURVES.items():
+    for title, (keys, unit, limits) in CURVES.items():
         lines = [
             Line(name, [(row["epoch"], row[key]) for row in run.history if key in row and "epoch" in row])
             for key, name in keys.items()
         ]
-        charts.append(chart(title, [line for line in lines if line.points], unit=unit, top=top))
+        charts.append(chart(title, [line for line in lines if line.points], unit=unit, limits=limits))
     said = []
     if run.images_per_second:
         speed, spent = f"{run.images_per_second:,.0f} images per second", duration(run.seconds or 0)

@@ -34,24 +34,19 @@ def write_report(
     Raises:
         ValueError: a folder is no run, or a file of it is damaged.
     """
-    folders = [runs] if isinstance(runs, str | os.PathLike) else list(runs)
+    folders = [Path(runs)] if isinstance(runs, str | os.PathLike) else list(map(Path, runs))
     if not folders:
         raise ValueError("no run is given.")
-    for folder in folders:
-        read_run(folder)  # so that the last one's mistake does not cost the work on the others
     several = len(folders) > 1
+    path = Path(out or ("comparison.html" if several else folders[0] / "report.html"))
+    for folder in folders:
+        read_run(folder)  # a mistake in the last one shall not cost the work on the others
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: there is no such folder to write {path.name} into.")
     where = {"data": data, "data_dir": data_dir, "download": download}
     records = [open_run(folder, explain=not several, **where) for folder in folders]
-    path = (
-        Path(out)
-        if out is not None
-        else Path("comparison.html")
-        if several
-        else records[0].folder / "report.html"
-    )
     write_page(compare_page(records) if several else run_page(records[0]), path)
-    missing = {f"{record.folder}: {reason}" for record in records for reason in record.missing.values()}
-    return path, sorted(missing)
+    return path, sorted({f"{record.folder}: {why}" for record in records for why in record.missing.values()})
 
 
 def report_run(folder, model: keras.Model, findings: Findings) -> Path:
