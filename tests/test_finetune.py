@@ -123,6 +123,7 @@ def test_command(tmp_path):
     assert yaml.safe_load((run / "config.yaml").read_text())["finetune"] == {"epochs": 1, "down_to": "head"}
     assert open_model(run).class_names == tuple("0123456789")
     assert len((run / "history.csv").read_text().splitlines()) == 2
+    assert (run / "report.html").is_file()
 
 
 @pytest.mark.parametrize(

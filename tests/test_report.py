@@ -291,12 +291,14 @@ def test_a_failed_report_does_not_fail_the_training(run, model, data, tmp_path, 
     def fail(*arguments):
         raise RuntimeError("for any reason")
 
-    monkeypatch.setattr(fit, "report_run", fail)
+    monkeypatch.setattr(write, "read_run", fail)
     held_out = make_dataset(data, "held_out")
     history = read_run(run).history
     done = fit._report(model, held_out, tmp_path, history, CLASSES)
     assert done.evaluation.count == 80
-    assert capsys.readouterr().err == ("report.html could not be written: RuntimeError: for any reason\n")
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/report.html could not be written: RuntimeError: for any reason\n"
+    )
     assert (tmp_path / "curves.png").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import keras
@@ -49,11 +50,16 @@ def write_report(
     return path, sorted({f"{record.folder}: {why}" for record in records for why in record.missing.values()})
 
 
-def report_run(folder, model: keras.Model, findings: Findings) -> Path:
-    """Write report.html of a run whose model and answers are at hand."""
+def report_run(folder, model: keras.Model, findings: Findings) -> None:
+    """Write report.html of a run whose model and answers are at hand.
+
+    Whatever fails is a line on stderr: the training is finished then, and its model saved.
+    """
     path = Path(folder, "report.html")
-    write_page(run_page(with_model(read_run(folder), model, findings)), path)
-    return path
+    try:
+        write_page(run_page(with_model(read_run(folder), model, findings)), path)
+    except Exception as error:
+        print(f"{path} could not be written: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def write_page(page: str, path: Path) -> None:

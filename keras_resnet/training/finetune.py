@@ -11,8 +11,9 @@ from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.graphs import deep_graphs, functional_model
 from keras_resnet.inference.artifacts import check_takes_pixels
-from keras_resnet.inference.evaluate import evaluate
 from keras_resnet.kernels import accelerate
+from keras_resnet.report.examine import examine
+from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
 from keras_resnet.training.fit import EpochLog, Run, _name
 from keras_resnet.training.freezing import freeze, parts, recalibrate_bn, stage_of, unfreeze
@@ -138,9 +139,10 @@ def finetune_run(
     log = EpochLog(Path(folder, "history.csv"), train.steps_per_epoch * batch_size, options.get("epochs", 40))
     tuned = finetune(model, train, validation, callbacks=[log], **options)
     runs.save_model(tuned, folder)
-    evaluation = evaluate(tuned, validation)
-    print(f"{validation_split}: {evaluation}", flush=True)
-    return Run(folder, tuned, log.history, evaluation)
+    findings = examine(tuned, validation)
+    report_run(folder, tuned, findings)
+    print(f"{validation_split}: {findings.evaluation}", flush=True)
+    return Run(folder, tuned, log.history, findings.evaluation)
 
 
 def with_new_head(model: keras.Model, num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:

@@ -214,10 +214,7 @@ def _report(network, held_out, folder, history, class_names):
     evaluation = findings.evaluation
     plot_curves(history, folder / "curves.png")
     plot_confusion_matrix(evaluation.confusion, class_names, folder / "confusion_matrix.png")
-    try:
-        report_run(folder, network, findings)
-    except Exception as error:  # of whatever kind: the training is finished, and its model saved
-        print(f"report.html could not be written: {type(error).__name__}: {error}", file=sys.stderr)
+    report_run(folder, network, findings)
     print(f"held-out images: {evaluation}", flush=True)
     return Run(folder, network, history, evaluation)
 
