@@ -32,7 +32,7 @@ def make_run(folder, model, data, epochs=3):
         "model": HOSTILE[0], "data": str(data), "image_size": 8, "channels": 3, "crop_fraction": 1.0,
         "interpolation": "bilinear", "seed": epochs, "recipe": {"epochs": epochs, "crop": HOSTILE[2]},
     }  # fmt: skip
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (folder / "env.json").write_text(json.dumps({"keras": "3", "device": HOSTILE[2]}))
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     header = "epoch,loss,train_accuracy,test_loss,test_accuracy,learning_rate,seconds,images_per_second"
@@ -85,9 +85,9 @@ class Reader(html.parser.HTMLParser):
         assert self._path.pop() == name, "elements do not match"
 
     def handle_data(self, text):
-        if self._path[-1] == "h2":
+        if self._path[-1:] == ["h2"]:
             self.parts[text] = ""
-        elif self.parts and self._path[-1] != "script":
+        elif self.parts and self._path[-1:] != ["script"]:
             self.parts[next(reversed(self.parts))] += text + " "
 
     def count(self, name):
@@ -332,11 +332,11 @@ def test_lines_of_many_runs_can_be_told_apart():
     assert len(set(re.findall(r'class="(line [^"]*)"', svg))) == 12
 
 
-@pytest.mark.parametrize("classes, texts", [(3, 12), (30, 60), (60, 0)])
+@pytest.mark.parametrize("classes, texts", [(3, 11), (30, 60), (60, 0)])
 def test_confusion_matrix_writes_what_has_room(classes, texts):
     svg = figures.confusion_matrix(
-        np.diag(np.full(classes, 2)) + np.eye(classes, k=1, dtype=int), CLASSES * 10
+        np.diag(np.full(classes, 2)) + np.eye(classes, k=1, dtype=int), (CLASSES * 10)[:classes]
     )
     assert svg.count("<rect") == 1 + 2 * classes - 1
     # Names down and across, and counts.
-    assert svg.count("<text") == (texts - 1 if classes == 3 else texts)
+    assert svg.count("<text") == texts

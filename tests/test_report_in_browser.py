@@ -75,8 +75,10 @@ def test_text_can_be_read(shown):
     page, _, dark, shot = shown
     background = shot[:5].mean()
     assert background < 60 if dark else background > 230
-    sizes = page.run('[...document.querySelectorAll("text, td, p, figcaption")].map(e => '
-                     "parseFloat(getComputedStyle(e).fontSize) * (e.getCTM ? e.getCTM().a : 1))")  # fmt: skip
+    sizes = page.run("""[...document.querySelectorAll("text, td, p, figcaption")].map(e => {
+      const scale = e.getCTM ? Math.hypot(e.getCTM().a, e.getCTM().b) : 1;
+      return scale * parseFloat(getComputedStyle(e).fontSize);
+    })""")
     assert min(sizes) > 8
     contrast = page.run("""(() => {
       const light = c => c.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
