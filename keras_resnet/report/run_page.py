@@ -200,11 +200,9 @@ def _calibration(run):
         return [note(run.missing["findings"])]
     calibration = run.findings.calibration
     surplus = calibration.overconfidence
-    words = f"{abs(surplus):.2%} {'more' if surplus > 0 else 'less'} sure than right"
-    said = tag(
-        "p",
-        f"The model is on the average {words}; the expected calibration error is {calibration.error:.2%}.",
-    )
+    where = f"{abs(surplus):.2%} {'above' if surplus > 0 else 'below'} its accuracy"
+    error = f"the expected calibration error is {calibration.error:.2%}"
+    said = tag("p", f"The mean confidence of the model is {where}; {error}.")
     how = note(
         f"Images by the probability of their likeliest class, in {len(calibration.counts)} bins: how many of "
         "a bin are right, and in the second colour what is missing to its mean probability (in a paler one, "
