@@ -80,10 +80,10 @@ def trained():
     x = np.stack([with_mark(rng, CORNERS[i // 2 % 4]) if y[i] else plain[i] for i in range(64)])
     model = build_resnet(
         stages=((1, 8), (1, 16)), block="basic", stem="conv3", stem_pool=None, stem_filters=8,
-        num_classes=2, input_shape=(SIDE, SIDE, 3), normalization=(0.5, 0.25),
+        norm_momentum=0.5, num_classes=2, input_shape=(SIDE, SIDE, 3), normalization=(0.5, 0.25),
     )  # fmt: skip
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    model.fit(x, y, batch_size=32, epochs=8, verbose=0)
+    model.fit(x, y, batch_size=16, epochs=8, verbose=0)
     assert model.evaluate(x, y, verbose=0)[1] == 1
     return model
 
@@ -119,7 +119,9 @@ def test_a_sure_network_has_maps_still(trained, rng):
 
 def test_the_margin_that_a_transform_cuts_off_is_cold(rng):
     front = keras.Input((None, None, 3), name="image")
-    transform = Transform(16, 0.8, "bilinear", True, (0.5,) * 3, (0.25,) * 3)
+    transform = Transform(
+        size=16, crop_fraction=0.8, interpolation="bilinear", antialias=True, mean=(0.5,) * 3, std=(0.25,) * 3
+    )  # fmt: skip
     model = build_resnet(
         stages=((1, 8), (1, 16)), block="basic", stem="conv3", stem_pool=None, num_classes=4,
         input_tensor=evaluation_transform(front, transform),
