@@ -130,8 +130,9 @@ def test_the_margin_that_a_transform_cuts_off_is_cold(rng):
     image = np.pad(with_mark(rng, (0, 1), 32), ((4, 4), (14, 14), (0, 0)), constant_values=100)
     heat = gradcam(model, image[None], 3)[0]
     assert heat.shape == (40, 60)
-    inside = heat[4:36, 14:46]
-    assert (heat.sum(), corner_of(inside)[0]) == (inside.sum(), (0, 1))
+    assert corner_of(heat[4:36, 14:46])[0] == (0, 1)
+    heat[4:36, 14:46] = 0
+    assert not heat.any()
 
 
 def test_half_precision(rng):

@@ -18,7 +18,11 @@ from keras_resnet.report.examine import EXAMPLES, Calibration, examine
 from keras_resnet.report.html import tag
 from keras_resnet.training import fit
 
-HOSTILE = ["<script>window.hacked=1</script>", 'a & "b"', "</style><img src=x onerror=window.hacked=1>"]
+HOSTILE = [
+    "<script>window.hacked=1</script>",
+    'a & "b" onload="window.hacked=1"',
+    "</style><img src=x onerror=window.hacked=1>",
+]
 CLASSES = [*HOSTILE, "an unusually long name of a class, longer than any margin", "emu", "fox"]
 HEADINGS = [
     "Summary", "Training", "Confusion", "Classes", "Mistakes", "Unsure hits", "Calibration", "Network",
@@ -111,10 +115,12 @@ def test_findings_by_hand(model, data):
     right = predicted == labels
     assert findings.evaluation.top1 == evaluate(model, dataset).top1 == right.mean()
     edges = np.linspace(0, 1, 16)
+    bins = [(confidence > low) & (confidence <= high) for low, high in itertools.pairwise(edges)]
+    assert findings.calibration.counts.tolist() == [inside.sum() for inside in bins]
     gaps = [
         abs(right[inside].mean() - confidence[inside].mean()) * inside.mean()
-        for low, high in itertools.pairwise(edges)
-        if (inside := (confidence > low) & (confidence <= high)).any()
+        for inside in bins
+        if inside.any()
     ]
     assert findings.calibration.error == pytest.approx(sum(gaps), abs=1e-6)
     assert findings.calibration.overconfidence == pytest.approx(confidence.mean() - right.mean(), abs=1e-6)
