@@ -15,8 +15,9 @@ import pytest
 import keras_resnet
 from keras_resnet import VARIANTS
 from keras_resnet.resnet import build_variant
-from keras_resnet.summary import stage_outputs
+from keras_resnet.summary import _macs, shape_table, stage_outputs
 
+# Parameters, those that are trained, multiply-adds.
 GOLDEN = json.loads(Path(__file__).with_name("golden").joinpath("parameters.json").read_text())
 _NORM = r"(bn|gn)"
 LAYER_NAME = re.compile(
@@ -96,22 +97,26 @@ def test_every_row_has_its_builder(name):
 def test_parameter_counts(built):
     name, _, model = built
     trainable = sum(math.prod(v.shape) for v in model.trainable_weights)
-    assert [model.count_params(), trainable] == GOLDEN[name]
+    assert [model.count_params(), trainable, shape_table(model)[-1].macs] == GOLDEN[name]
 
 
 @pytest.mark.parametrize("name", list(filter(is_giant, VARIANTS)))
 def test_parameter_counts_of_giants(name):
-    """Blocks of a stage but the first are alike: two of them, and the second as often as it repeats."""
+    """Blocks of a stage but the first and last are alike: three, and the second as often as it repeats."""
     row = replace(VARIANTS[name], kernel_initializer="zeros")
-    cut = replace(row, stages=tuple((min(reps, 2), filters) for reps, filters in row.stages))
+    cut = replace(row, stages=tuple((min(reps, 3), filters) for reps, filters in row.stages))
     model = build_variant(cut)
-    counts = np.array([model.count_params(), sum(math.prod(v.shape) for v in model.trainable_weights)])
+    counts = np.array(
+        [model.count_params(), sum(math.prod(v.shape) for v in model.trainable_weights), shape_table(model)[-1].macs]
+    )
     for stage, (reps, _) in enumerate(row.stages, start=1):
         block = [layer for layer in model.layers if layer.name.startswith(f"stage{stage}_block2_")]
         weights = [
             [v for layer in block for v in getattr(layer, kind)] for kind in ("weights", "trainable_weights")
         ]
-        counts += (reps - 2) * np.array([sum(math.prod(v.shape) for v in kind) for kind in weights])
+        counts += max(0, reps - 3) * np.array(
+            [*(sum(math.prod(v.shape) for v in kind) for kind in weights), sum(map(_macs, block))]
+        )
     assert counts.tolist() == GOLDEN[name]
 
 
