@@ -49,7 +49,9 @@ def blocks(page, *languages):
             mark = _MARK.search(text, 0, found.start() + len(found["indent"]))
             line = text.count("\n", 0, found.start("code")) + 1
             name = str(page.relative_to(ROOT))
-            yield Block(name, line, found["language"], textwrap.dedent(found["code"]), mark[1] if mark else "")
+            yield Block(
+                name, line, found["language"], textwrap.dedent(found["code"]), mark[1] if mark else ""
+            )
 
 
 def commands(block):

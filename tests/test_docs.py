@@ -10,7 +10,7 @@ from conftest import ROOT
 from pages import PAGES, blocks, commands, fill_desk, thin_variants
 
 import keras_resnet
-from keras_resnet import VARIANTS, get_record
+from keras_resnet import VARIANTS
 from keras_resnet.cli import _parser, main
 
 README = (ROOT / "README.md").read_text()
@@ -32,7 +32,9 @@ def desk(thin, tmp_path_factory):
     """A folder with what the pages take the reader to have: photographs, runs, a checkpoint."""
     folder = tmp_path_factory.mktemp("desk")
     fill_desk(folder)
-    keras_resnet.train("resnet20_cifar", "digits", settings={"epochs": 1}, out=folder / "runs/first")
+    keras_resnet.train(
+        "resnet20_cifar", "digits", settings={"epochs": 1, "warmup_epochs": 0}, out=folder / "runs/first"
+    )
     return folder
 
 
@@ -113,7 +115,9 @@ def test_the_reference_has_every_public_name():
     homes["keras_resnet.variant.Variant"] = "Variant"
     assert sorted(builders - set(homes.values())) == []
     assert sorted(described - set(homes)) == []
-    assert sorted(path for path, name in homes.items() if path not in described and name not in builders) == []
+    assert (
+        sorted(path for path, name in homes.items() if path not in described and name not in builders) == []
+    )
 
 
 def test_the_stages_are_those_that_info_prints(capsys):

@@ -107,7 +107,11 @@ def test_parameter_counts_of_giants(name):
     cut = replace(row, stages=tuple((min(reps, 3), filters) for reps, filters in row.stages))
     model = build_variant(cut)
     counts = np.array(
-        [model.count_params(), sum(math.prod(v.shape) for v in model.trainable_weights), shape_table(model)[-1].macs]
+        [
+            model.count_params(),
+            sum(math.prod(v.shape) for v in model.trainable_weights),
+            shape_table(model)[-1].macs,
+        ]
     )
     for stage, (reps, _) in enumerate(row.stages, start=1):
         block = [layer for layer in model.layers if layer.name.startswith(f"stage{stage}_block2_")]

@@ -98,7 +98,7 @@ def variants():
         best = best_of(name)
         rows.append(
             [
-                f"`build_{name}`", row.image_size, f"{parameters:,}", f"{macs / 1e9:.2f}",
+                f"`build_{name}`", row.image_size, f"{parameters:,}", f"{macs / 1e9:.3g}",
                 f"{best.top1:.2f} at {best.transform.size}" if best else "", f"`{best.name}`" if best else "",
                 len(list_records(name)) or "",
             ]
@@ -113,7 +113,14 @@ def records():
         top1 = "" if record.top1 is None else f"{record.top1:.2f}"
         licence = record.licence + ("" if record.commercial else " (not commercial)")
         rows.append(
-            [f"`{record.name}`", f"`{record.variant}`", top1, record.transform.size, f"{record.num_classes:,}", licence]
+            [
+                f"`{record.name}`",
+                f"`{record.variant}`",
+                top1,
+                record.transform.size,
+                f"{record.num_classes:,}",
+                licence,
+            ]
         )
     return markdown("record | variant | top-1 | at px | classes | licence", rows, "llrrrl")
 
@@ -128,7 +135,7 @@ def best_of(name):
 
 def span(values, unit):
     """The smallest and the largest, in a unit."""
-    low, high = (f"{value / unit:.2f}" if value < 10 * unit else f"{value / unit:.0f}" for value in (min(values), max(values)))
+    low, high = (f"{value / unit:.3g}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
 
