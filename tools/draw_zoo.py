@@ -44,7 +44,8 @@ def main():
     """Write the picture."""
     style = {
         "svg.fonttype": "none", "svg.hashsalt": "keras_resnet", "font.family": "sans-serif", "font.size": 10,
-        "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT, "xtick.color": INK, "ytick.color": INK,
+        "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+        "axes.edgecolor": FAINT,
     }  # fmt: skip
     with plt.rc_context(style):
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(1, 1.25))
