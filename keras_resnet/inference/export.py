@@ -59,15 +59,12 @@ def export(
     comparison, versions), with the name of the file in front; in a SavedModel they lie in
     ``assets.extra``.
 
-    ========== ============================================= ===============================
-    format     precision                                     bar of the comparison
-    ========== ============================================= ===============================
-    savedmodel float32                                       max|dp| <= 1e-5
-    onnx       float32                                       max|dp| <= 1e-5
-    litert     float32, float16 (weights), int8              float16: 0.02; see below
-    openvino   float32, bfloat16 (a hint to compile with),   bfloat16: 0.15; see below
-               float16 (weights), int8
-    ========== ============================================= ===============================
+    | format     | precision                                  | bar of the comparison    |
+    |------------|--------------------------------------------|--------------------------|
+    | savedmodel | float32                                    | max abs(dp) <= 1e-5      |
+    | onnx       | float32                                    | max abs(dp) <= 1e-5      |
+    | litert     | float32, float16 (weights), int8           | float16: 0.02; see below |
+    | openvino   | float32, bfloat16 (a hint), float16, int8  | bfloat16: 0.15           |
 
     Below float32, top-1 may also drop by at most 0.5 points; without labels, at most 0.5 % of
     the images may get another class. See `keras_resnet.inference.check.Bar`.

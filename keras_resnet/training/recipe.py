@@ -31,13 +31,14 @@ class Recipe:
     """How a network is trained; raises ``ValueError`` for what cannot be.
 
     Attributes:
-        model, data: What `keras_resnet.train` takes where it is told nothing else.
+        model: The variant that `keras_resnet.train` takes where it is told nothing else.
+        data: Likewise, the data.
         architecture: Fields of the variant to replace; see `keras_resnet.Variant`.
         image_size: Side of the training images in pixels; by default what the data have.
         image_sizes: ``((first epoch, side), ...)``, for training on images that grow.
         test_image_size: Side of the held-out images, where it is another.
-        test_crop_fraction, interpolation: How these are cut out and resized; see
-            `keras_resnet.make_dataset`.
+        test_crop_fraction: How these are cut out; see `keras_resnet.make_dataset`.
+        interpolation: How these are resized; likewise.
         epochs: Passes over the training images.
         steps_per_epoch: Steps of an epoch, for an epoch that is not one pass.
         batch_size: Images in a step.
@@ -45,7 +46,8 @@ class Recipe:
         optimizer: ``"sgd"`` (as torch's) or ``"lamb"`` (as timm's); see
             `keras_resnet.training.optimizers`.
         learning_rate: The highest.
-        momentum, nesterov: Of SGD.
+        momentum: Of SGD.
+        nesterov: Likewise.
         weight_decay: Coefficient of the L2 term: SGD adds ``weight_decay * weight`` to the
             gradient, LAMB to the update before it is scaled.
         decay_all: Decay biases and normalisation too, not only kernels.
@@ -59,11 +61,19 @@ class Recipe:
         loss: ``"softmax"`` cross-entropy, or ``"sigmoid"``: a binary one for each class
             (arXiv:2110.00476), their mean.
         label_smoothing: Share of the label that is spread over all classes.
-        mixup, cutmix: Parameter of the Beta distribution (arXiv:1710.09412, 1905.04899), or 0;
-            with both, each batch gets one or the other.
-        crop, crop_padding, flip: Augmentation; see `keras_resnet.make_dataset`.
-        augment, augment_magnitude, augment_ops, color_jitter, erase, repeats: Likewise.
-        dropout, drop_path: See `keras_resnet.build_resnet`.
+        mixup: Parameter of the Beta distribution (arXiv:1710.09412), or 0.
+        cutmix: Likewise (arXiv:1905.04899); with both, each batch gets one or the other.
+        crop: Augmentation; see `keras_resnet.make_dataset`, for the next eight fields too.
+        crop_padding: Likewise.
+        flip: Likewise.
+        augment: Likewise.
+        augment_magnitude: Likewise.
+        augment_ops: Likewise.
+        color_jitter: Likewise.
+        erase: Likewise.
+        repeats: Likewise.
+        dropout: See `keras_resnet.build_resnet`.
+        drop_path: Likewise.
         ema: Decay, in a step, of the moving average of weights and statistics that is
             evaluated and saved; 0 for none.
         ema_every: Steps between its updates.

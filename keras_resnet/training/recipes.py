@@ -144,6 +144,7 @@ RECIPES: dict[str, Recipe] = {
         flip=True, augment="randaugment", augment_magnitude=10.0, dropout=0.25, ema=0.9999,
     ),
 }  # fmt: skip
+"""The recipes by name."""
 
 
 def choose_recipe(data, image_size: int) -> str:
