@@ -18,6 +18,7 @@ from test_table import shallow
 
 from keras_resnet import VARIANTS
 from keras_resnet.resnet import build_variant
+from keras_resnet.training.finetune import finetune
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _FENCE = re.compile(
@@ -79,6 +80,11 @@ def thin_variants(monkeypatch):
         "keras_resnet.builders.build_variant",
         lambda row, **arguments: build_variant(twins.get(row, row), **arguments),
     )
+
+
+def few_epochs(monkeypatch):
+    """Let `finetune` end after two epochs where a page does not say."""
+    monkeypatch.setitem(finetune.__kwdefaults__, "epochs", 2)
 
 
 def fill_desk(folder):

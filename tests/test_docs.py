@@ -4,10 +4,9 @@ import re
 import runpy
 import shutil
 
-import keras
 import pytest
 from conftest import ROOT
-from pages import PAGES, blocks, commands, fill_desk, thin_variants
+from pages import PAGES, blocks, commands, few_epochs, fill_desk, thin_variants
 
 import keras_resnet
 from keras_resnet import VARIANTS
@@ -24,6 +23,7 @@ def thin():
     """Thin networks for all names, for the whole file; `train` finds them, too."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         thin_variants(monkeypatch)
+        few_epochs(monkeypatch)
         yield
 
 
@@ -62,22 +62,6 @@ def at_the_desk(desk, standins, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_RESNET_OFFLINE", "1")
     monkeypatch.setattr("keras_resnet.weights.load.download", standins)
-    yield
-    keras.backend.clear_session()
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # which a reader sees, too
-@pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "python", "sh"))], ids=lambda p: p.stem)
-def test_blocks_run(page, at_the_desk):
-    names = {}
-    for block in blocks(page, "python", "sh"):
-        if block.language == "python":
-            code = compile("\n" * (block.line - 1) + block.code, block.page, "exec")
-            if not block.mark.startswith("not run"):
-                exec(code, names)
-        elif block.mark == "run":
-            for arguments in commands(block):
-                assert main(arguments) == 0, f"{block}: keras-resnet {' '.join(arguments)}"
 
 
 @pytest.mark.parametrize("block", [b for b in SHOWN if b.language == "sh"], ids=str)
@@ -123,3 +107,18 @@ def test_the_stages_are_those_that_info_prints(capsys):
     main(["info", "resnet50"])
     printed = capsys.readouterr().out.strip()
     assert any(printed in page.read_text() for page in PAGES)
+
+
+# Last, because names mean thin networks from here on.
+@pytest.mark.filterwarnings("ignore::UserWarning")  # which a reader sees, too
+@pytest.mark.parametrize("page", [p for p in PAGES if any(blocks(p, "python", "sh"))], ids=lambda p: p.stem)
+def test_blocks_run(page, at_the_desk):
+    names = {}
+    for block in blocks(page, "python", "sh"):
+        if block.language == "python":
+            code = compile("\n" * (block.line - 1) + block.code, block.page, "exec")
+            if not block.mark.startswith("not run"):
+                exec(code, names)
+        elif block.mark == "run":
+            for arguments in commands(block):
+                assert main(arguments) == 0, f"{block}: keras-resnet {' '.join(arguments)}"
