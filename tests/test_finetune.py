@@ -1,6 +1,7 @@
 """A trained network on other classes."""
 
 import json
+import time
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from keras_resnet.training.finetune import LayerwiseSGD, with_new_head
 from keras_resnet.training.optimizers import BIASES_AND_NORMS
 
 PARTS = ["stem", "stage1", "stage2", "head"]
+FROM_SCRATCH = {"epochs": 30, "batch_size": 32, "schedule": "one_cycle", "warmup_epochs": 3.0}
 
 
 def network(**options):
@@ -46,16 +48,19 @@ class Recorder(keras.callbacks.Callback):
         self._before = {v.path: v.numpy() for v in self.model.variables}
 
     def on_epoch_end(self, epoch, logs=None):
-        after = {v.path: v.numpy() for v in self.model.variables}
+        self.after = after = {v.path: v.numpy() for v in self.model.variables}
         self.changed.append({p for p, v in after.items() if not np.array_equal(v, self._before[p])})
-        self.losses.append(logs["val_loss"])
+        self.losses.append(logs.get("val_loss"))
 
 
 @pytest.fixture(scope="module")
 def tuned(datasets):
     source, recorder = network(), Recorder()
     before = source.get_weights()
-    model = finetune(source, *datasets, epochs=5, unfreeze_every=1, learning_rate=0.2, callbacks=[recorder])
+    model = finetune(
+        source, *datasets, epochs=5, unfreeze_every=1, norms=False, patience=5, learning_rate=0.4,
+        callbacks=[recorder],
+    )  # fmt: skip
     assert all(np.array_equal(a, b) for a, b in zip(source.get_weights(), before, strict=True))
     return model, recorder
 
@@ -63,6 +68,13 @@ def tuned(datasets):
 def test_parts_join_from_the_head_down(tuned):
     joined = [{path.split("/")[0].split("_")[0] for path in paths} for paths in tuned[1].changed]
     assert joined == [set(PARTS[start:]) for start in (3, 2, 1, 0, 0)]
+
+
+def test_all_is_trained_and_the_last_weights_stay(datasets):
+    recorder = Recorder()
+    model = finetune(network(), datasets[0], epochs=1, callbacks=[recorder])
+    assert recorder.changed == [{v.path for v in model.variables if v.trainable or "moving" in v.path}]
+    assert all(np.array_equal(v.numpy(), recorder.after[v.path]) for v in model.variables)
 
 
 def test_normalisations_stay(tuned):
@@ -115,11 +127,23 @@ def test_rates_fall_and_biases_are_not_decayed():
         np.testing.assert_allclose(v, before[v.path] - rate * (1 + decay), rtol=1e-5, atol=1e-7)
 
 
-def test_command(tmp_path):
+@pytest.fixture
+def saved(tmp_path):
     network(input_shape=(8, 8, 1)).save(tmp_path / "model.keras")
+    return str(tmp_path / "model.keras")
+
+
+def test_a_loss_that_is_not_finite(saved, tmp_path, capsys):
+    arguments = ["--data", "digits", "--learning-rate", "1e30", "--out", str(tmp_path / "run")]
+    assert main(["finetune", saved, *arguments]) == 3
+    assert "the loss is not finite after batch" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_command(saved, tmp_path):
     run = tmp_path / "run"
     arguments = ["--data", "digits", "--epochs", "1", "--down-to", "head", "--batch-size", "256"]
-    assert main(["finetune", str(tmp_path / "model.keras"), *arguments, "--out", str(run)]) == 0
+    assert main(["finetune", saved, *arguments, "--out", str(run)]) == 0
     assert yaml.safe_load((run / "config.yaml").read_text())["finetune"] == {"epochs": 1, "down_to": "head"}
     assert open_model(run).class_names == tuple("0123456789")
     assert len((run / "history.csv").read_text().splitlines()) == 2
@@ -130,6 +154,7 @@ def test_command(tmp_path):
     "options, message",
     [
         ({"epochs": 0}, "epochs=0"),
+        ({"patience": 0}, "patience=0"),
         ({"layer_decay": 1.5}, r"layer_decay=1.5 in \(0, 1\]"),
         ({"down_to": "stage9"}, "no part 'stage9'; its parts are stem"),
     ],
@@ -137,6 +162,11 @@ def test_command(tmp_path):
 def test_options_that_cannot_be(options, message, datasets):
     with pytest.raises(ValueError, match=message):
         finetune(network(), *datasets, **options)
+
+
+def test_patience_needs_a_validation_dataset(datasets):
+    with pytest.raises(ValueError, match="needs a validation dataset"):
+        finetune(network(), datasets[0], patience=3)
 
 
 def test_data_that_do_not_fit(datasets, rng):
@@ -151,30 +181,29 @@ def test_data_that_do_not_fit(datasets, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="seed 0: 81.2 % fine-tuned, 82.9 % from scratch", strict=False)
 def test_a_thousand_images_of_other_classes(shared, tmp_path):
     """From CIFAR-10 to Fashion-MNIST, and from scratch: three seeds, each with its own images."""
     where = {"data_dir": shared / "data" / "tfds", "download": False}
     source = from_weights("resnet20_cifar", str(shared / "weights" / "akamaster-resnet20-12fca82f.th")).model
     figures = []
     for seed in range(3):
-        first = 1000 * seed
-        splits = [f"train[{first}:{first + 900}]", f"train[{first + 900}:{first + 1000}]"]
-        options = dict(batch_size=32, image_size=32, **where)
+        images = {"split": f"train[{1000 * seed}:{1000 * seed + 1000}]", "image_size": 32, **where}
+        begun = time.monotonic()
         train_set = make_dataset(
-            "fashion_mnist", splits[0], training=True, seed=seed, crop="pad", flip=True, **options
+            "fashion_mnist", training=True, batch_size=32, seed=seed, crop="pad", flip=True, **images
         )
-        held_out = make_dataset("fashion_mnist", splits[1], training=False, **options)
         keras.utils.set_random_seed(seed)
-        tuned = finetune(source, train_set, held_out)
-        # From scratch all thousand are trained on: nothing is chosen by the hundred.
-        whole = make_dataset("fashion_mnist", f"train[{first}:{first + 1000}]", training=False, **options)
-        pixels, labels = (np.concatenate(part) for part in zip(*whole.as_numpy_iterator(), strict=True))
+        tuned = finetune(source, train_set)
+        between = time.monotonic()
+        # The same images, augmentation, steps and schedule; ten of them are looked at besides.
+        dataset = make_dataset("fashion_mnist", training=False, **images)
+        pixels, labels = (np.concatenate(part) for part in zip(*dataset.as_numpy_iterator(), strict=True))
         scratch = train(
-            "resnet20_cifar", ((pixels, labels), (pixels[900:], labels[900:])), "small", seed=seed,
-            out=tmp_path / str(seed), settings={"epochs": 40, "batch_size": 32, "warmup_epochs": 2.0},
+            "resnet20_cifar", ((pixels, labels), (pixels[:10], labels[:10])), "small", seed=seed,
+            out=tmp_path / str(seed), settings=FROM_SCRATCH,
         ).model  # fmt: skip
+        seconds = between - begun, time.monotonic() - between
         figures.append([evaluate(m, "fashion_mnist", "test", **where).top1 for m in (tuned, scratch)])
+        print(f"seed {seed}: fine-tuned, from scratch {figures[-1]} in {seconds} s", flush=True)
     tuned, scratch = np.transpose(figures)
-    print(f"fine-tuned {tuned}, from scratch {scratch}")
     assert tuned.mean() - scratch.mean() > max(np.ptp(tuned), np.ptp(scratch))

@@ -36,12 +36,14 @@ def register(command):
     add("--weights", help="a record or a file of weights for a variant")
     add("--data", required=True, help="a name of tensorflow-datasets, a folder or an .npz")
     add("--train-split", default="train", help="(default: %(default)s)")
-    add("--validation-split", default="held_out", help="for early stopping (default: %(default)s)")
+    add("--validation-split", default="held_out", help="evaluated after each epoch (default: %(default)s)")
     add("--image-size", type=int, metavar="PIXELS", help="(default: the model's)")
     add("--batch-size", type=int, default=32, help="(default: %(default)s)")
-    add("--epochs", type=int, help="at most (default: 40)")
-    add("--learning-rate", type=float, help="of the head (default: 0.05)")
-    add("--down-to", metavar="PART", help="the last part to train: head, ..., stage1 or stem (default: stem)")
+    add("--epochs", type=int, help="(default: 30)")
+    add("--learning-rate", type=float, help="the highest (default: 0.05)")
+    add(
+        "--down-to", metavar="PART", help="the first part to train: stem, stage1, ... or head (default: stem)"
+    )
     add("--seed", type=int, default=0, help="(default: %(default)s)")
     add("--out", metavar="FOLDER", help="the run folder (default: a new one in runs)")
     add_data_dir(add)

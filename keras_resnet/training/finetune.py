@@ -17,7 +17,7 @@ from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
 from keras_resnet.training.fit import EpochLog, Run, _name
 from keras_resnet.training.freezing import freeze, parts, recalibrate_bn, stage_of, unfreeze
-from keras_resnet.training.guards import checked_fit
+from keras_resnet.training.guards import FiniteLoss, checked_fit
 from keras_resnet.training.losses import accuracy, softmax_cross_entropy
 from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD
 from keras_resnet.training.recipes import RECIPES, choose_recipe
@@ -25,44 +25,50 @@ from keras_resnet.training.schedules import Schedule
 
 # Enough for statistics, whatever the size of the data (arXiv:2105.07576, section 3).
 CALIBRATION_STEPS = 200
+# Part of the steps over which the rate rises, while the new head finds its first weights.
+WARMUP = 0.1
+EPOCHS = 30
 
 
 def finetune(
     model: keras.Model,
     train,
-    validation,
+    validation=None,
     *,
-    epochs: int = 40,
-    unfreeze_every: int = 2,
-    down_to: str = "stem",
+    epochs: int = EPOCHS,
     learning_rate: float = 0.05,
-    layer_decay: float = 0.8,
-    weight_decay: float = 1e-4,
-    patience: int = 10,
+    weight_decay: float = 5e-4,
+    layer_decay: float = 1.0,
+    down_to: str = "stem",
+    unfreeze_every: int = 0,
+    norms: bool = True,
+    patience: int | None = None,
     callbacks=(),
 ) -> keras.Model:
     """Train a network's copy on other images and classes.
 
-    The copy has a new head, which starts at zero and is trained first. Then part after part
-    joins, from the last stage down (arXiv:1801.06146, section 3.3). Normalisations are not
-    trained: their statistics are estimated once, from an epoch of `train` or 200 steps, and stay. SGD with
-    Nesterov's momentum, its rate along half a cosine over all epochs. Ends after `patience`
-    epochs in which the loss on `validation` did not fall; the copy holds the weights of the
-    lowest.
+    The copy has a new head, which starts at zero. SGD with Nesterov's momentum; the rate rises
+    over a tenth of the steps and falls to zero along half cosines. The copy holds the last weights.
 
     Args:
         model: A model of this package that takes pixels. It is left as it is.
         train: A dataset of `make_dataset`, for training. Grey images are given to a network that
             takes three channels in all three, by a layer of the copy.
-        validation: A finite one; not that on which the result is reported.
-        epochs: At most.
-        unfreeze_every: Epochs until the next part joins; 0 trains all from the start.
-        down_to: The last part to join: ``"head"`` trains nothing else, ``"stem"`` all.
+        validation: A finite one, evaluated after each epoch. Only `patience` chooses by it.
+        epochs: How long; at most, with `patience`.
         learning_rate: The highest, of the head.
+        weight_decay: Of kernels; not of biases and normalisations. See
+            `keras_resnet.training.optimizers.SGD`.
         layer_decay: The rate of each part is this much of that after it (arXiv:1801.06146,
             section 3.2, by layers).
-        weight_decay: Of kernels; not of biases. See `keras_resnet.training.optimizers.SGD`.
-        patience: See above.
+        down_to: The first part to train: ``"head"`` trains nothing else, ``"stem"`` all.
+        unfreeze_every: Epochs until the next part joins, from the head down (arXiv:1801.06146,
+            section 3.3); 0 trains all from the start.
+        norms: Train normalisations and their statistics with their part. Otherwise none is
+            trained: statistics are estimated once, from an epoch of `train` or 200 steps, and stay.
+        patience: End after so many epochs in which the loss on `validation` did not fall, with
+            the weights of the lowest. It is a poor guide where `validation` is small, or while
+            the rate is high.
         callbacks: Further ones for `fit`.
 
     Returns:
@@ -71,31 +77,32 @@ def finetune(
     Raises:
         ValueError: the model does not take pixels, or has no such part; a number is out of range.
         DataError: the images do not fit the model, or the two datasets differ.
+        FloatingPointError: the loss became NaN or infinite.
     """
-    _check(epochs, unfreeze_every, patience, learning_rate, layer_decay)
+    _check(epochs, unfreeze_every, learning_rate, layer_decay)
+    _check_patience(patience, validation)
     check_takes_pixels(model)
-    names, steps = _datasets(train, validation), train.steps_per_epoch
+    names, steps = _class_names(train, validation), train.steps_per_epoch
     network = with_new_head(model, len(names), tuple(train.element_spec[0].shape[1:]))
-    recalibrate_bn(network, train, min(steps, CALIBRATION_STEPS))
+    if not norms:
+        recalibrate_bn(network, train, min(steps, CALIBRATION_STEPS))
     logits = functional_model(network.input, network.get_layer("head").output)
     order = parts(logits)
     joining = order[order.index(down_to) :] if down_to in order else [down_to]
-    optimizer = LayerwiseSGD(
-        Schedule("cosine", learning_rate, epochs * steps), 0.9, nesterov=True, weight_decay=weight_decay,
-        layer_decay=layer_decay, stages=len(order) - 2,
-    )  # fmt: skip
-    optimizer.exclude_from_weight_decay(var_names=BIASES_AND_NORMS)
-    unfreeze(freeze(logits), joining[-1 if unfreeze_every else 0], norms=False)
+    unfreeze(freeze(logits), joining[-1 if unfreeze_every else 0], norms=norms)
     logits.compile(
-        optimizer, softmax_cross_entropy, metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")]
+        _optimizer(epochs * steps, learning_rate, weight_decay, layer_decay, len(order) - 2),
+        softmax_cross_entropy,
+        metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
     )
     later = joining[-2::-1] if unfreeze_every else []
-    joins = _Unfreezing({(i + 1) * unfreeze_every: part for i, part in enumerate(later)})
-    stop = keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True)
+    ours = [_Unfreezing({(i + 1) * unfreeze_every: part for i, part in enumerate(later)}, norms)]
+    if patience:
+        ours.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True))
     with clear_errors():
         checked_fit(
             logits, train, steps_per_epoch=steps, epochs=epochs, validation_data=validation,
-            callbacks=[joins, *callbacks, stop], verbose=int(sys.stdout.isatty()),
+            callbacks=[FiniteLoss(), *callbacks, *ours], verbose=int(sys.stdout.isatty()),
         )  # fmt: skip
     return network
 
@@ -110,7 +117,7 @@ def finetune_run(
         model: See `finetune`.
         data: Anything that `make_dataset` takes.
         train_split: A split of it.
-        validation_split: Another one, for early stopping.
+        validation_split: Another one, evaluated after each epoch.
         image_size: Side in pixels; by default what the model was built for.
         batch_size: Images in a step.
         seed: Decides order, augmentation and dropout.
@@ -136,7 +143,9 @@ def finetune_run(
     }  # fmt: skip
     folder = runs.create(out, config, train.class_names)
     print(f"{config['model']}, {train.num_examples} images, on {runs.device()}: {folder}", flush=True)
-    log = EpochLog(Path(folder, "history.csv"), train.steps_per_epoch * batch_size, options.get("epochs", 40))
+    log = EpochLog(
+        Path(folder, "history.csv"), train.steps_per_epoch * batch_size, options.get("epochs", EPOCHS)
+    )
     tuned = finetune(model, train, validation, callbacks=[log], **options)
     runs.save_model(tuned, folder)
     findings = examine(tuned, validation)
@@ -218,33 +227,45 @@ class LayerwiseSGD(SGD):
 class _Unfreezing(keras.callbacks.Callback):
     """Let a part join at the beginning of its epoch."""
 
-    def __init__(self, joins: dict[int, str]):
+    def __init__(self, joins: dict[int, str], norms: bool):
         super().__init__()
-        self._joins = joins
+        self._joins, self._norms = joins, norms
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch in self._joins:
-            unfreeze(self.model, self._joins[epoch], norms=False)
+            unfreeze(self.model, self._joins[epoch], norms=self._norms)
             self.model.make_train_function()  # `fit` makes it once, at its start
 
 
-def _check(epochs, unfreeze_every, patience, learning_rate, layer_decay):
-    if epochs < 1 or patience < 1 or unfreeze_every < 0:
-        raise ValueError(
-            f"epochs={epochs} and patience={patience} must be at least 1, unfreeze_every={unfreeze_every} 0."
-        )
+def _optimizer(steps, learning_rate, weight_decay, layer_decay, stages):
+    schedule = Schedule("one_cycle", learning_rate, steps, round(WARMUP * steps))
+    optimizer = LayerwiseSGD(
+        schedule, 0.9, nesterov=True, weight_decay=weight_decay, layer_decay=layer_decay, stages=stages
+    )
+    optimizer.exclude_from_weight_decay(var_names=BIASES_AND_NORMS)
+    return optimizer
+
+
+def _check(epochs, unfreeze_every, learning_rate, layer_decay):
+    if epochs < 1 or unfreeze_every < 0:
+        raise ValueError(f"epochs={epochs} must be at least 1, unfreeze_every={unfreeze_every} 0.")
     if not (learning_rate > 0 and 0 < layer_decay <= 1):
         raise ValueError(
             f"learning_rate={learning_rate} must be above 0, layer_decay={layer_decay} in (0, 1]."
         )
 
 
-def _datasets(train, validation):
+def _check_patience(patience, validation):
+    if patience is not None and (patience < 1 or validation is None):
+        raise ValueError(f"patience={patience} must be at least 1 and needs a validation dataset.")
+
+
+def _class_names(train, validation):
     """The classes of both."""
     names = getattr(train, "class_names", None)
-    if names is None or names != getattr(validation, "class_names", None):
+    if names is None or (validation is not None and names != getattr(validation, "class_names", None)):
         raise DataError("train and validation must be datasets of make_dataset with the same classes.")
-    if train.element_spec[0].shape[1:] != validation.element_spec[0].shape[1:]:
+    if validation is not None and train.element_spec[0].shape[1:] != validation.element_spec[0].shape[1:]:
         raise DataError(
             f"train has images of {tuple(train.element_spec[0].shape[1:])}, "
             f"validation of {tuple(validation.element_spec[0].shape[1:])}."

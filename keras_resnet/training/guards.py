@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import keras
@@ -37,3 +38,38 @@ def checked_fit(model: keras.Model, dataset: tf.data.Dataset, *, steps_per_epoch
     if not history.history:
         raise error
     return history
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """End `fit` with an error soon after the batch that made the loss NaN or infinite.
+
+    Keras's `TerminateOnNaN` makes every step wait for its end.
+
+    Raises:
+        FloatingPointError: in `fit`.
+    """
+
+    # As in `Checkpoint`: the loss is looked at in another thread, the error raised where `fit` runs.
+    async_safe = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Forget what was seen."""
+        self._epoch, self._bad = epoch, None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Raise."""
+        if self._bad is not None:
+            raise FloatingPointError(
+                f"the loss is not finite after batch {self._bad + 1} of epoch {self._epoch + 1}; "
+                "try a lower learning rate."
+            )
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Look at the loss, which is the mean over the epoch so far."""
+        if self._bad is None and not math.isfinite((logs or {}).get("loss", 0.0)):
+            self._bad = batch
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Look at that of the whole epoch."""
+        self.on_train_batch_end(self.params["steps"] - 1, logs)
+        self.on_train_batch_begin(0)
