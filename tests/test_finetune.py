@@ -15,7 +15,6 @@ from keras_resnet.training.finetune import LayerwiseSGD, with_new_head
 from keras_resnet.training.optimizers import BIASES_AND_NORMS
 
 PARTS = ["stem", "stage1", "stage2", "head"]
-FROM_SCRATCH = {"epochs": 30, "batch_size": 32, "schedule": "one_cycle", "warmup_epochs": 3.0}
 
 
 def network(**options):
@@ -195,12 +194,12 @@ def test_a_thousand_images_of_other_classes(shared, tmp_path):
         keras.utils.set_random_seed(seed)
         tuned = finetune(source, train_set)
         between = time.monotonic()
-        # The same images, augmentation, steps and schedule; ten of them are looked at besides.
+        # The same images and augmentation, for 60 epochs instead of 30; a lower rate was worse.
         dataset = make_dataset("fashion_mnist", training=False, **images)
         pixels, labels = (np.concatenate(part) for part in zip(*dataset.as_numpy_iterator(), strict=True))
         scratch = train(
             "resnet20_cifar", ((pixels, labels), (pixels[:10], labels[:10])), "small", seed=seed,
-            out=tmp_path / str(seed), settings=FROM_SCRATCH,
+            out=tmp_path / str(seed), settings={"batch_size": 32},
         ).model  # fmt: skip
         seconds = between - begun, time.monotonic() - between
         figures.append([evaluate(m, "fashion_mnist", "test", **where).top1 for m in (tuned, scratch)])
