@@ -37,7 +37,7 @@ REGISTERED = {
 
 # Networks of so many blocks take up to a minute to build: whole in the slow tests, and cut to
 # two blocks a stage in the others.
-GIANT = 40
+GIANT = 30
 
 
 def is_giant(name):
