@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Callable
 
 import keras
 
+from keras_resnet.nearest import suggest
 from keras_resnet.resnet import build_variant
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights.records import best_record
@@ -25,8 +25,7 @@ def build_model(name: str, **arguments) -> keras.Model:
         ValueError: no variant has that name; the message suggests the nearest.
     """
     if name not in VARIANTS:
-        near = ", ".join(difflib.get_close_matches(name, VARIANTS, n=3, cutoff=0.5))
-        hint = f"did you mean {near}?" if near else "list_models() names them all."
+        hint = suggest(name, VARIANTS, "'keras-resnet list' and list_models() name them all.")
         raise ValueError(f"there is no variant {name!r}; {hint}")
     weights = _record(arguments.get("weights"), name)
     return build_variant(VARIANTS[name], **{"name": name} | arguments | {"weights": weights})

@@ -2,48 +2,69 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import os
+import signal
 import sys
+import threading
 
-from keras_resnet.commands import benchmark, data, inference, report, training, weights, zoo
+from keras_resnet.commands import benchmark, completion, data, doctor, inference, report, training, weights, zoo
+from keras_resnet.commands.failures import explain
+from keras_resnet.commands.parser import make_parser
 
 # In the order of --help.
-GROUPS = (zoo, training, report, inference, weights, data, benchmark)
+GROUPS = (zoo, training, report, inference, weights, data, benchmark, doctor, completion)
 
 
 def main(arguments=None) -> int:
     """Run one command; returns the exit status.
 
-    0; 1: bad data was found; 2: bad input; 3: the loss of a training became NaN or infinite;
-    130: Ctrl-C. SIGTERM ends a training with 143, by `SystemExit`.
+    0; 1: the command found something bad, such as files that cannot be read; 2: it did not do what was
+    asked; 3: the loss of a training became NaN or infinite; 130: Ctrl-C; 141: nobody reads the
+    output. SIGTERM ends with 143, by `SystemExit`, so that what is half-written is removed.
     """
-    options = _parser().parse_args(arguments)
-    # TensorFlow's notes about its own start-up; errors still show.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow leaves oneDNN off on AMD's CPUs, where it trains and infers twice as fast.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        options = _parser().parse_args(arguments)
+        with _terminated_in_order():
+            return _run(options)
+    except (Exception, KeyboardInterrupt) as error:
+        if "--debug" in arguments:
+            raise
+        line, status = explain(error)
+        if line:
+            print(f"keras-resnet: {line}", file=sys.stderr)
+        if isinstance(error, BrokenPipeError):
+            # Python flushes stdout once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return status
+
+
+def _run(options):
+    if options.needs_tensorflow:
+        from keras_resnet.commands.start import start_tensorflow
+
+        start_tensorflow(quiet=not options.debug)
+    options.stdout = sys.stdout
+    # With --json stdout is for the document alone.
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
         return options.run(options) or 0
-    except (ValueError, FileExistsError, ImportError) as error:
-        print(f"keras-resnet: {error}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"keras-resnet: {error}", file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        return 130
+
+
+@contextlib.contextmanager
+def _terminated_in_order():
+    """Within, SIGTERM raises `SystemExit`; training changes that to a snapshot first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _parser():
-    parser = argparse.ArgumentParser("keras-resnet", description="The ResNet model zoo for Keras 3.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(name, run, summary):
-        added = commands.add_parser(name, help=summary, description=summary)
-        added.set_defaults(run=run)
-        return added
-
-    for group in GROUPS:
-        group.register(command)
-    return parser
+    return make_parser(GROUPS)

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "keras_resnet"
 # From the ground up; rooms of one floor do not import each other.
 HOUSE = [
-    ["variant", "graphs", "kernels"],
+    ["variant", "graphs", "kernels", "nearest", "files"],
     ["variants", "layers", "weights"],
     ["parts", "preprocessing"],
     ["blocks"],
@@ -20,7 +20,7 @@ HOUSE = [
     ["inference"],
     ["report"],
     ["training"],
-    ["benchmark"],
+    ["benchmark", "doctor"],
     ["commands"],
     ["cli"],
     ["__main__"],

@@ -61,7 +61,7 @@ def test_info(capsys, tmp_path):
         (["info", "resnet50", "--input", "16"], "input height 16 is below the network's total stride of 32"),
         (["train", "--data", "nowhere/at/all"], "nowhere/at/all: there is no such folder"),
         (["train", "--data", "cifra10", "--no-download"], "'cifra10' is no folder and no dataset"),
-        (["train", "--set", "epochs"], "--set 'epochs': expected KEY=VALUE"),
+        (["train", "--set", "epochs"], "--set: 'epochs': expected KEY=VALUE"),
         (["train", "--set", "epoch=3"], "no field 'epoch'; did you mean 'epochs'"),
         (["train", "--recipe", "none"], "no recipe 'none'"),
         (["train", "--recipe", "none.yaml"], "none.yaml: No such file or directory"),

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 
+from keras_resnet.files import write_text, written_aside
 from keras_resnet.report.plots import plot_bars
 
 LIBRARIES = (
@@ -110,8 +111,11 @@ def save(title: str, rows: list[Row], folder, unit: str = "img/s") -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stem = "-".join("".join(c if c.isalnum() else " " for c in title).split())
-    (folder / f"{stem}.txt").write_text(format_rows(title, rows, unit) + "\n", encoding="utf-8")
-    with open(folder / f"{stem}.csv", "w", newline="", encoding="utf-8") as file:
+    write_text(folder / f"{stem}.txt", format_rows(title, rows, unit) + "\n")
+    with (
+        written_aside(folder / f"{stem}.csv") as part,
+        open(part, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, list(asdict(rows[0])))
         writer.writeheader()
         writer.writerows(map(asdict, rows))

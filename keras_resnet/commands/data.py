@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import sys
 
+from keras_resnet.commands.options import add_json, positive, print_json
+
 
 def register(command):
     """Add the commands."""
     add = command(
-        "check-data", _check_data, "Decode a whole folder, or verify shards; list bad files and class counts."
+        "check-data",
+        _check_data,
+        "Decode a whole folder, or verify shards; list bad files and class counts.",
+        "check-data photos",
+        "check-data photos --strict",
+        "check-data shards --json",
     ).add_argument
     add("path", metavar="PATH")
     add("--strict", action="store_true", help="also find damage that decoders pass over (extra: strict)")
-    add = command("prepare", _prepare, "Write a folder of images as TFRecord shards.").add_argument
+    add_json(add)
+    add = command(
+        "prepare",
+        _prepare,
+        "Write a folder of images as TFRecord shards.",
+        "prepare photos shards",
+        "prepare photos shards --short-side 320",
+    ).add_argument
     add("folder", metavar="FOLDER", help="class folders, with or without train and val above them")
     add("out", metavar="OUT", help="a new folder, or one that was left unfinished")
-    add("--short-side", type=int, metavar="PIXELS", help="resize images whose short side is longer")
+    add("--short-side", type=positive, metavar="PIXELS", help="resize images whose short side is longer")
 
 
 def _prepare(options):
@@ -36,6 +50,9 @@ def _check_data(options):
     from keras_resnet.data.check import check_data
 
     report = check_data(options.path, strict=options.strict, progress=_progress)
+    if options.json:
+        print_json(options, {"path": options.path, "counts": report.counts, "problems": report.problems})
+        return 1 if report.problems else 0
     for split, counts in report.counts.items():
         print(f"{split}: {sum(counts.values())} images, {len(counts)} classes")
         for name, count in counts.items():

@@ -2,8 +2,47 @@
 
 from __future__ import annotations
 
+import argparse
+
+from keras_resnet.nearest import suggest
+from keras_resnet.variants import VARIANTS
+
 
 def add_data_dir(add):
     """Where datasets of tensorflow-datasets come from."""
     add("--data-dir", metavar="FOLDER", help="where the datasets of tensorflow-datasets are")
     add("--no-download", action="store_true", help="do not fetch a dataset that is missing")
+
+
+def add_json(add):
+    """One JSON document on stdout, by `print_json`, instead of text."""
+    add("--json", action="store_true", help="print one JSON document, for programs")
+
+
+def print_json(options, document) -> None:
+    """Print the document of a command with --json; NaN and infinity, which JSON lacks, become null."""
+    import json
+
+    # Dumped once to turn keys and arrays' numbers into JSON's own, which is then read back.
+    text = json.dumps(document, default=_plain)
+    plain = json.loads(text, parse_constant=lambda name: None)
+    print(json.dumps(plain, indent=2), file=options.stdout)
+
+
+def _plain(value):
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def variant(name: str) -> str:
+    """The type of an argument that names a variant: a mistake is found before TensorFlow is imported."""
+    if name not in VARIANTS:
+        hint = suggest(name, VARIANTS, "'keras-resnet list' prints them all.")
+        raise argparse.ArgumentTypeError(f"there is no variant {name!r}; {hint}")
+    return name
+
+
+def positive(text: str) -> int:
+    """The type of a number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 
@@ -13,6 +12,7 @@ import tensorflow_datasets as tfds
 from keras_resnet.data import sources
 from keras_resnet.data.decode import decode_image
 from keras_resnet.data.errors import DataError
+from keras_resnet.nearest import suggest
 
 
 def open_tfds(name: str, split: str, data_dir, download: bool) -> sources.Source:
@@ -49,10 +49,8 @@ def _builder(name, data_dir, download):
     try:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
-        near = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=3)
-        hint = (
-            f"did you mean {', '.join(near)}?" if near else "see https://www.tensorflow.org/datasets/catalog."
-        )
+        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        hint = suggest(name, known, "see https://www.tensorflow.org/datasets/catalog.")
         raise DataError(f"{name!r} is no folder and no dataset of tensorflow-datasets; {hint}") from error
     if not builder.info.splits and not download:
         raise DataError(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from keras_resnet.data.decode import check_strictly, decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import open_folder
 from keras_resnet.data.shards import check_shard, is_prepared, read_manifest
+from keras_resnet.data.workers import threads
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check_data(root, *, strict: bool = False, progress: Callable[[int, int], Non
     files = [(split, path) for split, folder in splits.items() for path in folder.paths]
     problems: list[str] = []
     first_of: dict[bytes, tuple[str, str]] = {}
-    with ThreadPoolExecutor() as pool:
+    with threads() as pool:
         checks = pool.map(lambda file: _check_file(file[1], strict), files)
         for done, ((split, path), (digest, problem)) in enumerate(zip(files, checks, strict=True), start=1):
             if problem:
@@ -71,7 +71,7 @@ def _check_shards(root, progress):
     shards = [shard for split in splits.values() for shard in split.shards]
     total = sum(shard.images for shard in shards)
     problems, done = [], 0
-    with ThreadPoolExecutor() as pool:
+    with threads() as pool:
         checks = pool.map(lambda shard: check_shard(root, shard), shards)
         for shard, problem in zip(shards, checks, strict=True):
             problems += [problem] if problem else []

@@ -8,7 +8,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 import numpy as np
@@ -19,6 +18,7 @@ from keras_resnet.data.decode import decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import Folder, hold_out, open_folder
 from keras_resnet.data.shards import FORMAT, MANIFEST, Shard, check_shard, digest, is_prepared
+from keras_resnet.data.workers import threads
 
 _UNFINISHED = "unfinished.json"
 _QUALITY = 95
@@ -64,7 +64,7 @@ def prepare_tfrecords(
     os.makedirs(out, exist_ok=True)
     state = _open_state(out, _fingerprint(root, splits, short_side, shard_size))
     done, shards = 0, {name: [] for name in splits}
-    with ThreadPoolExecutor() as pool:
+    with threads() as pool:
         for name, folder in splits.items():
             order = np.arange(sizes[name])
             if name == "train":

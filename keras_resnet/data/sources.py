@@ -19,6 +19,7 @@ from keras_resnet.data.decode import decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import hold_out, open_folder
 from keras_resnet.data.shards import check_size, is_prepared, read_manifest, read_record, records
+from keras_resnet.nearest import suggest
 
 # Datasets of images of one size are held in memory, decoded, up to this many bytes.
 MEMORY_BUDGET = 2 * 1024**3
@@ -172,4 +173,5 @@ def _from_shards(root, split):
 
 
 def _no_split(name, split, splits):
-    return DataError(f"{name} has no split {split!r}; choose one of {', '.join(sorted(splits))}.")
+    hint = suggest(split, splits, f"choose one of {', '.join(sorted(splits))}.")
+    return DataError(f"{name} has no split {split!r}; {hint}")

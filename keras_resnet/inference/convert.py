@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import keras
 
+from keras_resnet.files import written_aside
 from keras_resnet.weights.convert import to_state_dict
 
 
@@ -27,12 +27,8 @@ def save_as(model: keras.Model, path, layout: str = "timm") -> None:
     ending = next((ending for ending in writers if path.name.endswith(ending)), None)
     if ending is None:
         raise ValueError(f"{path}: expected a name that ends in {', '.join(writers)}.")
-    part = path.with_name(f".part-{path.name}")
-    try:
+    with written_aside(path) as part:
         writers[ending](model, part, layout)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _save_safetensors(model, path, layout):

@@ -23,6 +23,7 @@ from keras_resnet.inference.evaluate import to_probabilities
 from keras_resnet.inference.formats import FORMATS, Format, Order
 from keras_resnet.inference.preparation import preparation_of
 from keras_resnet.inference.rebuild import is_float32, prepared_input, rebuild
+from keras_resnet.nearest import suggest
 
 # Images for int8 calibration: what NNCF takes by default.
 CALIBRATION_IMAGES = 300
@@ -30,11 +31,12 @@ CALIBRATION_IMAGES = 300
 
 @dataclass(frozen=True)
 class Export:
-    """A finished export: the file or folder, its bytes, and how it compares with the model."""
+    """A finished export: the file or folder, its bytes, how it compares with the model, and its card.json."""
 
     path: Path
     size: int
     comparison: Comparison
+    card: dict
 
 
 def export(
@@ -124,7 +126,7 @@ def export(
         )
         _write_companions(beside, artifact, preparation.describe(), card)
         _publish(part, path)
-    return Export(path, size, comparison)
+    return Export(path, size, comparison, card)
 
 
 def _artifact(model):
@@ -150,7 +152,8 @@ def _default_path(model, artifact, format, precision):
 
 def _format(name, precision, calibration) -> Format:
     if name not in FORMATS:
-        raise ValueError(f"format={name!r} is unknown; choose one of {', '.join(FORMATS)}.")
+        hint = suggest(name, FORMATS, f"choose one of {', '.join(FORMATS)}.")
+        raise ValueError(f"format={name!r} is unknown; {hint}")
     kind = FORMATS[name]
     if precision not in kind.precisions:
         choices = ", ".join(kind.precisions)
@@ -264,7 +267,8 @@ def _publish(part, path):
         for file in files:
             done.append(path.with_name(file.name))
             os.replace(file, done[-1])
-    except OSError:
+    # Ctrl-C too.
+    except BaseException:
         for file in done:
             file.unlink(missing_ok=True)
         raise

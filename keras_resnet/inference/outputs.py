@@ -27,9 +27,12 @@ class _Rows:
             written = 0
             while written < len(data):
                 written += self._file.write(data[written:])
-        except OSError as error:
+        # Ctrl-C too.
+        except BaseException as error:
             self._file.truncate(self.size)
-            raise self._failed(error) from error
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
+            raise
         self.size += len(data)
 
     def _failed(self, error):

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_resnet.graphs import functional_model
+from keras_resnet.nearest import suggest
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights.synthetic import synthetic_tensor
 
@@ -52,7 +53,8 @@ def references(against: str) -> list[str]:
         ValueError: there is no such library.
     """
     if against not in _OPENERS:
-        raise ValueError(f"against={against!r} is unknown; choose one of {', '.join(_OPENERS)}.")
+        hint = suggest(against, _OPENERS, f"choose one of {', '.join(_OPENERS)}.")
+        raise ValueError(f"against={against!r} is unknown; {hint}")
     if against == "timm":
         return [name for name in VARIANTS if name not in _KERAS and not name.endswith("_cifar")]
     return [name for name in VARIANTS if name in {"torchvision": _TORCHVISION, "keras": _KERAS}[against]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_resnet.files import written_aside
 from keras_resnet.summary import Row
 
 
@@ -24,7 +25,7 @@ def plot_curves(history: list[dict], path) -> None:
         axes.grid(alpha=0.3)
         if any(lines.values()):
             axes.legend()
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def plot_confusion_matrix(confusion: np.ndarray, class_names, path) -> None:
@@ -44,7 +45,7 @@ def plot_confusion_matrix(confusion: np.ndarray, class_names, path) -> None:
         for i, j in np.argwhere(confusion):
             color = "white" if shares[i, j] > 0.5 else "black"
             axes.text(j, i, str(confusion[i, j]), ha="center", va="center", color=color, fontsize=8)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def plot_stages(rows: list[Row], title: str, path) -> None:
@@ -74,7 +75,7 @@ def plot_stages(rows: list[Row], title: str, path) -> None:
     axes.set_xlim(-0.4, left)
     axes.set_ylim(-7.5, 4.5)
     axes.axis("off")
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
 
 
 def _macs(row):
@@ -90,4 +91,9 @@ def plot_bars(values: dict[str, float], title: str, unit: str, path) -> None:
     axes.invert_yaxis()
     axes.set(title=title, xlabel=unit)
     axes.margins(x=0.15)
-    figure.savefig(path, dpi=120)
+    _save(figure, path)
+
+
+def _save(figure, path):
+    with written_aside(path) as part:
+        figure.savefig(part, dpi=120)

@@ -22,6 +22,7 @@ from keras_resnet.training.losses import accuracy, softmax_cross_entropy
 from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD
 from keras_resnet.training.recipes import RECIPES, choose_recipe
 from keras_resnet.training.schedules import Schedule
+from keras_resnet.training.tensorboard import check_tensorboard, curves_writer
 
 # Enough for statistics, whatever the size of the data (arXiv:2105.07576, section 3).
 CALIBRATION_STEPS = 200
@@ -109,7 +110,7 @@ def finetune(
 
 def finetune_run(
     model: keras.Model, data, *, train_split="train", validation_split="held_out", image_size=None,
-    batch_size=32, seed=0, out=None, data_dir=None, download=True, **options,
+    batch_size=32, seed=0, out=None, data_dir=None, download=True, tensorboard=False, **options,
 ) -> Run:  # fmt: skip
     """`finetune` into a run folder, with the augmentation that `train` chooses for images of this size.
 
@@ -124,8 +125,11 @@ def finetune_run(
         out: The folder, which must not exist or be empty; by default a new one in "runs".
         data_dir: See `make_dataset`.
         download: See `make_dataset`.
+        tensorboard: See `train`.
         **options: Those of `finetune`.
     """
+    if tensorboard:
+        check_tensorboard()
     where = {"data_dir": data_dir, "download": download, "image_size": image_size or model.input_shape[1]}
     validation = make_dataset(data, validation_split, training=False, batch_size=256, **where)
     size, channels = validation.element_spec[0].shape[2:]
@@ -146,7 +150,8 @@ def finetune_run(
     log = EpochLog(
         Path(folder, "history.csv"), train.steps_per_epoch * batch_size, options.get("epochs", EPOCHS)
     )
-    tuned = finetune(model, train, validation, callbacks=[log], **options)
+    callbacks = [log, curves_writer(folder)] if tensorboard else [log]
+    tuned = finetune(model, train, validation, callbacks=callbacks, **options)
     runs.save_model(tuned, folder)
     findings = examine(tuned, validation)
     report_run(folder, tuned, findings)

@@ -26,7 +26,9 @@ from keras_resnet.training.ema import EMA
 from keras_resnet.training.guards import checked_fit
 from keras_resnet.training.recipe import Recipe, describe
 from keras_resnet.training.recipes import choose_recipe, find_recipe
+from keras_resnet.training.states import can_remember
 from keras_resnet.training.strategies import open_strategy, scale_recipe, synchronize
+from keras_resnet.training.tensorboard import check_tensorboard, curves_writer
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def train(
     save_every: int | None = None,
     save_minutes: float | None = 10.0,
     strategy: str | None = None,
+    tensorboard: bool = False,
+    callbacks=(),
 ) -> Run:
     """Train a variant and write a run folder.
 
@@ -74,6 +78,9 @@ def train(
         save_minutes: Likewise, by the clock.
         strategy: ``"mirrored"``: on all GPUs of this machine, with steps as many times as large;
             see `keras_resnet.training.strategies`.
+        tensorboard: Also write curves for TensorBoard into the folder "tensorboard" of the run.
+        callbacks: Further ones for `fit`. Snapshots hold the state of those that `Checkpoint` can
+            save; give as many of them, in the same order, when the run goes on. Others begin anew then.
 
     Returns:
         The run. Its folder holds config.yaml, env.json, classes.txt, history.csv, snapshots,
@@ -84,8 +91,11 @@ def train(
         ValueError: an unknown variant, recipe or field.
         DataError: the data cannot be used.
         FileExistsError: `out` holds files.
+        ImportError: TensorBoard is wanted and not installed.
         FloatingPointError: the loss became NaN or infinite; the snapshots are finite.
     """
+    if tensorboard:
+        check_tensorboard()
     where = {"data_dir": data_dir, "download": download}
     devices = open_strategy(strategy)
     replicas = devices.num_replicas_in_sync
@@ -115,9 +125,11 @@ def train(
     )
     log = EpochLog(folder / "history.csv", steps * recipe.batch_size, recipe.epochs)
     ema = EMA(recipe.ema, recipe.ema_every) if recipe.ema else None
-    callbacks = [ema, log] if ema else [log]
+    ours = [ema, log] if ema else [log]
+    others = [*callbacks, curves_writer(folder)] if tensorboard else [*callbacks]
+    remembered = [*ours, *filter(can_remember, others)]
     checkpoint = Checkpoint(
-        folder / "snapshots", callbacks, every=save_every, minutes=save_minutes, config=config
+        folder / "snapshots", remembered, every=save_every, minutes=save_minutes, config=config
     )
     with checkpoint, clear_errors():
         start = checkpoint.restore(logits)
@@ -133,9 +145,11 @@ def train(
                     logits.make_train_function(force=True)  # one graph for each size
                 checked_fit(
                     logits, dataset, steps_per_epoch=steps, initial_epoch=first, epochs=end,
-                    validation_data=held_out, callbacks=[*callbacks, checkpoint],
+                    validation_data=held_out, callbacks=[*ours, *others, checkpoint],
                     verbose=int(sys.stdout.isatty()),
                 )  # fmt: skip
+                if logits.stop_training:
+                    break
     if replicas > 1:
         # Keras's `predict_on_batch` gives whole batches to every device, and all their answers.
         network = open_model(folder).model

@@ -14,6 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.nearest import suggest
+
 NORMS = (keras.layers.BatchNormalization, keras.layers.GroupNormalization)
 
 
@@ -110,7 +112,8 @@ def stage_of(layer_name: str) -> int | None:
 
 def _index(names, part):
     if part not in names:
-        raise ValueError(f"the model has no part {part!r}; its parts are {', '.join(names)}.")
+        hint = suggest(part, names, f"its parts are {', '.join(names)}.")
+        raise ValueError(f"the model has no part {part!r}; {hint}")
     return names.index(part)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 import types
@@ -12,6 +11,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import yaml
 
+from keras_resnet.nearest import suggest
 from keras_resnet.variant import Variant
 
 CHOICES = {
@@ -127,8 +127,9 @@ class Recipe:
 
     def __post_init__(self):
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {allowed}.")
+            if (value := getattr(self, name)) not in allowed:
+                hint = suggest(value, map(str, allowed), f"choose one of {allowed}.", n=1)
+                raise ValueError(f"{name}={value!r} is unknown; {hint}")
         values = {name: value for name, value in describe(self).items() if value is not None}
         for name, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):
@@ -250,8 +251,7 @@ def _frozen(value):
 
 def _check_name(name, known, owner):
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}."
+        hint = suggest(name, known, f"the fields are {', '.join(known)}.", n=1)
         raise ValueError(f"{owner} has no field {name!r}; {hint}")
 
 

@@ -7,8 +7,7 @@ every step, where some sources change them once an epoch, and a warmup begins at
 
 from __future__ import annotations
 
-import difflib
-
+from keras_resnet.nearest import suggest
 from keras_resnet.training.recipe import Recipe, override, read_recipe
 
 RECIPES: dict[str, Recipe] = {
@@ -163,7 +162,6 @@ def find_recipe(recipe: str | Recipe, settings: dict | None = None) -> Recipe:
     if isinstance(recipe, str) and recipe.endswith((".yaml", ".yml")):
         recipe = read_recipe(recipe)
     if isinstance(recipe, str) and recipe not in RECIPES:
-        near = difflib.get_close_matches(recipe, RECIPES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "give a name of these or a .yaml file:"
-        raise ValueError(f"there is no recipe {recipe!r}; {hint} {', '.join(RECIPES)}.")
+        hint = suggest(recipe, RECIPES, f"give a .yaml file, or one of {', '.join(RECIPES)}.")
+        raise ValueError(f"there is no recipe {recipe!r}; {hint}")
     return override(RECIPES[recipe] if isinstance(recipe, str) else recipe, settings or {})

@@ -20,6 +20,7 @@ import tensorflow as tf
 import yaml
 
 import keras_resnet
+from keras_resnet.files import write_text, written_aside
 from keras_resnet.inference.artifacts import read_config
 from keras_resnet.training.states import differences
 
@@ -41,9 +42,10 @@ def create(out, config: dict, class_names) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and is not an empty folder; choose another for this run.")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    (folder / "env.json").write_text(json.dumps(environment(), indent=2) + "\n", encoding="utf-8")
-    (folder / "classes.txt").write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    write_text(folder / "env.json", json.dumps(environment(), indent=2) + "\n")
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in class_names))
+    # Last: with it the folder is a run.
+    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
     return folder
 
 
@@ -65,22 +67,16 @@ def reopen(folder, config: dict) -> Path:
 
 def write_history(rows: list[dict], path) -> None:
     """Write history.csv, one row for each epoch, as a whole."""
-    part = Path(f"{path}.part")
-    with part.open("w", newline="") as file:
+    with written_aside(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0] if rows else [])
         writer.writeheader()
         writer.writerows({key: f"{value:.6g}" for key, value in row.items()} for row in rows)
-    os.replace(part, path)
 
 
 def save_model(model: keras.Model, folder: Path, name: str = "model") -> None:
     """Write model.keras; a file of that name is replaced by a whole one or not at all."""
-    part = folder / f"{name}.part.keras"
-    try:
+    with written_aside(folder / f"{name}.keras") as part:
         model.save(part)
-        os.replace(part, folder / f"{name}.keras")
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -76,9 +76,15 @@ def versions() -> dict[str, str]:
     return {"keras": keras.__version__, "tensorflow": tf.__version__, "TF_ENABLE_ONEDNN_OPTS": onednn}
 
 
+def can_remember(callback) -> bool:
+    """Whether the state of a callback can be saved: it says how, or is one of Keras's above."""
+    own = hasattr(callback, "get_state") and hasattr(callback, "set_state")
+    return own or isinstance(callback, tuple(REMEMBERED))
+
+
 def check(callback) -> None:
     """Raise ``TypeError`` for a callback whose state cannot be saved."""
-    if not (hasattr(callback, "get_state") and hasattr(callback, "set_state")):
+    if not can_remember(callback):
         _remembered(callback)
 
 

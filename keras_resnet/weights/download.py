@@ -61,8 +61,7 @@ def download(record: Record, cache_dir=None, *, offline: bool | None = None, pro
         DownloadError: see `fetch`; or the file is not in the cache and `offline` is true.
     """
     path = cache_path(record, cache_dir)
-    if offline is None:
-        offline = os.environ.get("KERAS_RESNET_OFFLINE", "") not in ("", "0")
+    offline = os.environ.get("KERAS_RESNET_OFFLINE", "") not in ("", "0") if offline is None else offline
     if not offline:
         with _bar(path.name, progress) as report:
             return fetch(record.url, path, sha256=record.sha256, md5=record.md5, progress=report)
@@ -77,13 +76,16 @@ def download(record: Record, cache_dir=None, *, offline: bool | None = None, pro
 
 
 def cache_path(record: Record, cache_dir=None) -> Path:
-    """Where `download` keeps the file of `record`, there or not: ``<cache_dir>/<source>/<file>``."""
-    if cache_dir is None:
-        cache_dir = Path(os.environ.get("KERAS_RESNET_HOME") or "~/.cache/keras_resnet", "weights")
+    """Where `download` keeps the file of `record`: ``<cache_dir>/<source>/<file>``."""
     for name in (record.source, record.file):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise DownloadError(f"{record.url}: {name!r} is no file name of letters, digits and '._-'.")
-    return Path(cache_dir).expanduser() / record.source / record.file
+    return Path(cache_dir or weights_folder()).expanduser() / record.source / record.file
+
+
+def weights_folder() -> Path:
+    """Where weights are kept if nothing else is said."""
+    return Path(os.environ.get("KERAS_RESNET_HOME") or "~/.cache/keras_resnet", "weights").expanduser()
 
 
 def fetch(url: str, path, *, sha256=None, md5=None, progress=None) -> Path:
@@ -220,8 +222,8 @@ def _read(url, body, part):
     try:
         return body.read(CHUNK)
     except (OSError, http.client.HTTPException) as error:
-        kept = f"what came is kept in {part}, and the next try continues"
-        raise DownloadError(f"{url}: the transfer broke off: {error}; {kept}.") from error
+        cut = f"the transfer broke off: {error}"
+        raise DownloadError(f"{url}: {cut}; {part} is kept, and the next try continues.") from error
 
 
 def _is_good(path, published):
@@ -232,8 +234,8 @@ def _is_good(path, published):
     if not published and not note.is_file():
         return True
     algorithm, value = published or ("sha256", note.read_text("utf-8", "replace").partition(" ")[0])
-    status = path.stat()
-    digest = _digest_once(path, algorithm, (status.st_ino, status.st_size, status.st_mtime_ns))
+    stat = path.stat()
+    digest = _digest_once(path, algorithm, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
     return len(value) >= 8 and digest.startswith(value)
 
 

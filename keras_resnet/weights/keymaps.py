@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import keras
 
+from keras_resnet.nearest import suggest
+
 HEAD = "head"
 TORCH_WEIGHTS = {
     "kernel": ".weight",
@@ -167,5 +169,7 @@ def get_layout(name: str) -> Layout:
     """The layout of that name or alias."""
     name = ALIASES.get(name, name)
     if name not in LAYOUTS:
-        raise ValueError(f"there is no layout {name!r}; choose one of {', '.join([*LAYOUTS, *ALIASES])}.")
+        known = [*LAYOUTS, *ALIASES]
+        hint = suggest(name, known, f"choose one of {', '.join(known)}.")
+        raise ValueError(f"there is no layout {name!r}; {hint}")
     return LAYOUTS[name]

@@ -15,12 +15,13 @@ import h5py
 import keras
 import numpy as np
 
+from keras_resnet.nearest import suggest
 from keras_resnet.weights.convert import assign
 from keras_resnet.weights.download import download
 from keras_resnet.weights.h5_files import describe, open_child
 from keras_resnet.weights.keymaps import KERAS_WEIGHTS, get_layout
 from keras_resnet.weights.readers import Tensor, WeightsError, open_tensors
-from keras_resnet.weights.records import Record, best_record, get_record
+from keras_resnet.weights.records import Record, best_record, get_record, list_records
 from keras_resnet.weights.tensors import regular_file, shown
 
 _SOURCES = ("torchvision", "timm", "keras")
@@ -73,7 +74,8 @@ def _find_record(model, source) -> Record | None:
     if path.partition("/")[0] in _SOURCES and "/" in path:
         return get_record(path)
     if not os.path.exists(path):
-        raise WeightsError(f"weights={path!r}: there is no such file, and no record of that name.")
+        hint = suggest(path, list_records(), "list_records() lists those there are.")
+        raise WeightsError(f"weights={path!r}: there is no such file, and no record of that name; {hint}")
     return None
 
 

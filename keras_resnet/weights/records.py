@@ -7,12 +7,13 @@ keras.applications are ``keras/<variant>``. Standard library only.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import math
 from dataclasses import dataclass
 from importlib import resources
+
+from keras_resnet.nearest import suggest
 
 LAYOUTS = ("torchvision", "timm", "timm_v2", "keras_v1", "keras_v2")
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -121,8 +122,7 @@ def get_record(name: str) -> Record:
     records = _records()
     known = ALIASES.get(name, name)
     if known not in records:
-        near = difflib.get_close_matches(str(name).lower(), [*records, *ALIASES], n=4, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "list_records() lists those there are."
+        hint = suggest(name, [*records, *ALIASES], "list_records() lists those there are.", n=4)
         raise ValueError(f"weights={name!r}: there is no such record; {hint}")
     return records[known]
 
