@@ -15,7 +15,10 @@ COMMAND = [sys.executable, "-m", "keras_resnet"]
 
 
 def shell(*arguments, **options):
-    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, **options)
+    # As a person's: conftest silences TensorFlow.
+    environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["list", "resnet5*"], ["--help"], ["train", "--help"]])
@@ -129,7 +132,7 @@ def test_train_evaluate_predict(tmp_path, folder):
         tmp_path / "run",
     ]
     done = shell("train", *arguments)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("resnet20_cifar, 270,810 parameters, on the ")
     assert lines[1].startswith("epoch 1/1  loss ")
@@ -138,9 +141,11 @@ def test_train_evaluate_predict(tmp_path, folder):
     assert len(lines) == 3
     done = shell("evaluate", tmp_path / "run", "--data", "digits")
     assert done.stdout.strip() == lines[-1].removeprefix("held-out images: ")
+    assert done.stderr == ""
     done = shell("predict", tmp_path / "run", folder / "cat/0.png")
     assert done.stdout.splitlines()[0] == str(folder / "cat/0.png")
     assert len(done.stdout.splitlines()) == 6
+    assert done.stderr == ""
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/ptmx"), reason="needs a terminal")
