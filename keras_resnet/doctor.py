@@ -176,7 +176,7 @@ def _convolution(jit, problems):
         found = run(image.astype(np.float32), kernel.astype(np.float32)).numpy()
     except (tf.errors.OpError, RuntimeError) as error:
         remedy = "train with --set jit_compile=false" if jit else "hide the GPU by CUDA_VISIBLE_DEVICES=-1"
-        problems.append(f"{what} fails: {str(error).strip().splitlines()[0]}; update the driver, or {remedy}")
+        problems.append(f"{what} fails: {' '.join(str(error).split())[:300]}; update the driver, or {remedy}")
         return None
     difference = float(abs(found - expected).max() / abs(expected).max())
     if not difference < CONVOLUTION_BAR:

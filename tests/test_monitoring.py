@@ -11,7 +11,7 @@ from keras_resnet.training import snapshots
 
 SETTINGS = {
     "epochs": 2, "warmup_epochs": 0, "steps_per_epoch": 2, "batch_size": 16,
-    "architecture": {"stages": ((1, 8), (1, 16))},
+    "architecture": {"stages": ((1, 16), (1, 32))},
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 
@@ -61,5 +62,7 @@ def _is_of_tensorflow(error):
 
 
 def _first_line(error):
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Without the names of nodes, which TensorFlow puts in front.
+    text = re.sub(r"\{\{.*?\}\} ?", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0][:300] if lines else ""

@@ -68,6 +68,8 @@ def open_source(data, split: str = "train", *, data_dir=None, download: bool = T
         return _from_shards(path, split)
     if os.path.isdir(path) or os.sep in path or path.startswith("."):
         return _from_folder(path, split)
+    if os.path.isfile(path):
+        raise DataError(f"{path}: is a file; give a folder of class folders, or an .npz file of arrays.")
     from keras_resnet.data.catalogue import open_tfds
 
     return open_tfds(path, split, data_dir, download)

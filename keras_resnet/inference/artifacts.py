@@ -12,6 +12,7 @@ import keras_resnet.layers  # noqa: F401  registers the layers that some files n
 from keras_resnet.builders import build_model
 from keras_resnet.graphs import deep_graphs
 from keras_resnet.kernels import accelerate
+from keras_resnet.variants import VARIANTS
 from keras_resnet.weights.records import best_record, get_record
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -62,7 +63,8 @@ def open_model(path) -> Artifact:
         raise ValueError(f"{path} is a SavedModel, which is code; if you trust it: open_export.")
     file = path / "model.keras" if path.is_dir() else path
     if not file.is_file():
-        raise ValueError(f"{file}: there is no such model; give a run folder or a .keras file.")
+        remedy = "give weights for this variant, or" if str(path) in VARIANTS else "give"
+        raise ValueError(f"{file}: there is no such model; {remedy} a run folder or a .keras file.")
     if file.suffix != ".keras":
         raise ValueError(f"{file}: expected a run folder or a file that ends in .keras.")
     try:
@@ -72,7 +74,10 @@ def open_model(path) -> Artifact:
         raise ValueError(f"{file} is not a readable Keras model: {error}") from error
     names, config = file.parent / "classes.txt", file.parent / "config.yaml"
     classes = names.read_text(encoding="utf-8").splitlines() if names.is_file() else None
-    known = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    try:
+        known = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config} is no plain YAML: {' '.join(str(error).split())}") from error
     options = {key: known[key] for key in ("crop_fraction", "interpolation") if key in known}
     return Artifact(model, tuple(classes or map(str, range(model.output_shape[-1]))), options)
 
