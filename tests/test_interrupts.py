@@ -52,6 +52,14 @@ def test_a_file_stays_as_it_was(name, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == [path.name]
 
 
+def test_errors_name_the_file_that_was_meant(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "no/a.txt", "")
+    assert caught.value.filename == str(tmp_path / "no/a.txt")
+    with pytest.raises(IsADirectoryError, match=tmp_path.name):
+        write_text(tmp_path, "")
+
+
 def test_a_folder_that_was_hardly_begun_is_no_run(tmp_path, monkeypatch):
     def stop(path, text):
         with written_aside(path) as part:
