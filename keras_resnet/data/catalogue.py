@@ -48,7 +48,10 @@ def _builder(name, data_dir, download):
     data_dir = None if data_dir is None else os.fspath(data_dir)
     try:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
-    except tfds.core.DatasetNotFoundError as error:
+    except ValueError as error:
+        # What cannot be a name at all is another kind of error there.
+        if not isinstance(error, tfds.core.DatasetNotFoundError) and "Parsing builder" not in str(error):
+            raise
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
         hint = suggest(name, known, "see https://www.tensorflow.org/datasets/catalog.")
         raise DataError(f"{name!r} is no folder and no dataset of tensorflow-datasets; {hint}") from error

@@ -17,6 +17,8 @@ from keras_resnet.weights.records import best_record, get_record
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+WEIGHT_FILES = (".pth", ".pt", ".th", ".bin", ".safetensors", ".h5", ".keras")
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -95,6 +97,8 @@ def from_weights(variant: str, source: str) -> Artifact:
     if Path(source).exists():
         model = build_model(variant, weights=source, normalization=(IMAGENET_MEAN, IMAGENET_STD))
         options = {}
+    elif source.endswith(WEIGHT_FILES):
+        raise ValueError(f"{source}: there is no such file of weights.")
     else:
         record = get_record(source)
         transform = record.transform
