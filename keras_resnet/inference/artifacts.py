@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,9 @@ def open_model(path) -> Artifact:
         raise ValueError(f"{file}: there is no such model; {remedy} a run folder or a .keras file.")
     if file.suffix != ".keras":
         raise ValueError(f"{file}: expected a run folder or a file that ends in .keras.")
+    if not zipfile.is_zipfile(file):
+        # Keras would say that it does not exist.
+        raise ValueError(f"{file} is not a readable Keras model: it is no zip file, or one that was cut off.")
     try:
         with deep_graphs():
             model = accelerate(keras.saving.load_model(file, compile=False))
