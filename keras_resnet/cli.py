@@ -8,12 +8,7 @@ import signal
 import sys
 import threading
 
-from keras_resnet.commands import benchmark, completion, data, doctor, inference, report, training, weights, zoo
 from keras_resnet.commands.failures import explain
-from keras_resnet.commands.parser import make_parser
-
-# In the order of --help.
-GROUPS = (zoo, training, report, inference, weights, data, benchmark, doctor, completion)
 
 
 def main(arguments=None) -> int:
@@ -67,4 +62,11 @@ def _terminated_in_order():
 
 
 def _parser():
-    return make_parser(GROUPS)
+    # Imported here, where Ctrl-C is met by `main`.
+    from keras_resnet.commands import (
+        benchmark, completion, data, doctor, inference, report, training, weights, zoo,
+    )
+    from keras_resnet.commands.parser import make_parser
+
+    # In the order of --help.
+    return make_parser((zoo, training, report, inference, weights, data, benchmark, doctor, completion))
