@@ -14,6 +14,7 @@ REMEDIES = {
     errno.EACCES: "choose another place, or get the permission",
     errno.EPERM: "choose another place, or get the permission",
     errno.EROFS: "choose another place",
+    errno.EEXIST: "choose another name",
     errno.ENOENT: "check the name",
     errno.EISDIR: "give a file",
     errno.ENOTDIR: "give a folder",
