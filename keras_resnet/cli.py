@@ -64,7 +64,15 @@ def _terminated_in_order():
 def _parser():
     # Imported here, where Ctrl-C is met by `main`.
     from keras_resnet.commands import (
-        benchmark, completion, data, doctor, inference, report, training, weights, zoo,
+        benchmark,
+        completion,
+        data,
+        doctor,
+        inference,
+        report,
+        training,
+        weights,
+        zoo,
     )
     from keras_resnet.commands.parser import make_parser
 

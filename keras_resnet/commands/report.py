@@ -9,7 +9,13 @@ from keras_resnet.commands.options import add_data_dir
 
 def register(command):
     """Add the command."""
-    add = command("report", _report, "Show a run, or compare several, in one HTML file.").add_argument
+    add = command(
+        "report",
+        _report,
+        "Show a run, or compare several, in one HTML file.",
+        "report runs/my-run",
+        "report runs/one runs/another --out comparison.html",
+    ).add_argument
     add("runs", nargs="+", metavar="RUN", help="a run folder")
     add("--out", metavar="FILE", help="(default: report.html in the run; comparison.html of several)")
     add("--data", help="the data, if it is no longer where config.yaml says")
