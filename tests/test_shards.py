@@ -70,6 +70,17 @@ def test_stream_can_start_at_any_step_and_visits_every_image(finished):
     assert batches(11, 5) == whole[11:]
 
 
+def test_parts_of_a_stream_make_up_its_batches(finished):
+    def levels(share, split="train"):
+        options = {"image_size": 8, "batch_size": 10, "seed": 3, "share": share}
+        dataset = make_dataset(finished, split, **options).take(4)
+        return [x[:, 0, 0, 0].tolist() for x, _ in dataset.as_numpy_iterator()]
+
+    whole, parts = levels((0, 1)), [levels((part, 2)) for part in range(2)]
+    assert [a + b for a, b in zip(*parts, strict=True)] == whole
+    assert levels((1, 2), "held_out") == [levels((0, 1), "held_out")[0][1::2]]
+
+
 def test_short_side_makes_large_images_smaller_only(images, tmp_path):
     def sizes(name):
         (shard,) = (tmp_path / name).glob("val-*")

@@ -171,23 +171,28 @@ print(os.listdir(folder))
 DISK = """
 import os, resource, sys, numpy as np
 from keras_resnet.training import snapshots
-folder, arrays = sys.argv[1], {"w": np.arange(5000.0), "v": np.ones(300, np.float32)}
-state = {"n": 1, "text": "x" * 3000}
-path = snapshots.write(folder, 1, arrays, state)
-size = {name: os.path.getsize(path / name) for name in ("arrays.bin", "state.json", "SHA256SUMS")}
-refused = 0
-for limit in np.linspace(0, size["arrays.bin"] - 1, 100, dtype=int):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
-    try:
-        snapshots.write(folder, 2, arrays, state)
-    except snapshots.SnapshotError as error:
-        at = "arrays.bin: File too large after %s bytes of this file; the snapshot takes" % format(limit, ",")
-        assert at in str(error), error
-        refused += 1
-    assert os.listdir(folder) == ["step_1"], os.listdir(folder)
-    found = snapshots.newest(folder)
-    assert found.state == state and (found.read("w") == arrays["w"]).all()
-print(refused)
+folder = sys.argv[1]
+large = {"w": np.arange(5000.0), "v": np.ones(300, np.float32)}
+# The file that is too large is the one, then the other.
+small = {"w": np.arange(9.0)}
+for name, arrays, text in (("arrays.bin", large, "x" * 3000), ("state.json", small, "x" * 9000)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    state = {"n": 1, "text": text}
+    path = snapshots.write(folder, 1, arrays, state)
+    first = 0 if name == "arrays.bin" else os.path.getsize(path / "arrays.bin")
+    refused = 0
+    for limit in np.linspace(first, os.path.getsize(path / name) - 1, 100, dtype=int):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+        try:
+            snapshots.write(folder, 2, arrays, state)
+        except snapshots.SnapshotError as error:
+            at = "%s: File too large after %s bytes of this file; the snapshot takes"
+            assert at % (os.path.join(folder, ".part_2", name), format(limit, ",")) in str(error), error
+            refused += 1
+        assert os.listdir(folder) == ["step_1"], os.listdir(folder)
+        found = snapshots.newest(folder)
+        assert found.state == state and (found.read("w") == arrays["w"]).all()
+    print(name, refused)
 """
 
 
@@ -212,7 +217,7 @@ def test_a_power_cut_between_any_two_calls_leaves_a_whole_snapshot(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits on file sizes")
 def test_a_full_disk_leaves_the_snapshot_before(tmp_path):
-    assert script(DISK, tmp_path) == ["100"]
+    assert script(DISK, tmp_path) == ["arrays.bin 100", "state.json 100"]
 
 
 def test_a_full_disk_at_the_small_files(two, monkeypatch):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import pytest
@@ -11,77 +12,120 @@ from keras_resnet import RECIPES
 from keras_resnet.training.strategies import open_strategy, scale_recipe
 
 # Logical devices must be there before TensorFlow starts: another process.
-TWO_DEVICES = """
+TWO = """
 import sys
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from keras_resnet import build_resnet, train
+"""
+SAME_WEIGHTS = (
+    TWO
+    + """
+from keras_resnet import build_resnet
 from keras_resnet.kernels import accelerate
 from keras_resnet.training.losses import softmax_cross_entropy
 from keras_resnet.training.optimizers import SGD
+from keras_resnet.training.replicas import share_batches
 from keras_resnet.training.strategies import open_strategy, synchronize
 
 rng = np.random.default_rng(0)
-images, labels = rng.normal(size=(20, 8, 8, 3)).astype("float32"), np.arange(20) % 4
-dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)  # 8, 8 and 4
+images, labels = rng.normal(size=(21, 8, 8, 3)).astype("float32"), np.arange(21) % 4
+dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)  # 8, 8 and 5
 
-def trained(strategy, **options):
+def trained(strategy):
     with strategy.scope():
         keras.utils.set_random_seed(0)
         model = build_resnet(
             stages=((1, 8),), block="basic", stem="conv3", stem_pool=None, stem_filters=8,
             input_shape=(8, 8, 3), num_classes=4, classifier_activation=None, zero_init_last=False,
         )
-        synchronize(model, strategy.num_replicas_in_sync > 1)
+        model.get_layer("head").kernel.regularizer = keras.regularizers.L2(0.1)
+        several = strategy.num_replicas_in_sync > 1
+        synchronize(model, several)
+        optimizer = SGD(0.05, 0.9, weight_decay=1e-3, global_clipnorm=0.5)
         accelerate(model).compile(
-            SGD(0.05, 0.9, weight_decay=1e-3), softmax_cross_entropy, metrics=["accuracy"], jit_compile=False
+            optimizer, softmax_cross_entropy, metrics=["accuracy"], jit_compile=False
         )
-    history = model.fit(dataset, epochs=2, shuffle=False, verbose=0).history
+        if several:
+            share_batches(model)
+    history = model.fit(
+        dataset, epochs=2, shuffle=False, verbose=0, validation_data=dataset.take(3)
+    ).history
     return [v.numpy() for v in model.weights], history
 
 mirrored = open_strategy("mirrored")
 one, two = trained(open_strategy(None)), trained(mirrored)
 print("weights", max(np.abs(a - b).max() for a, b in zip(one[0], two[0])))
 print("history", max(np.abs(np.subtract(one[1][k], two[1][k])).max() for k in one[1]))
-run = train(
-    out=sys.argv[1], strategy="mirrored", save_every=7,
-    settings={"epochs": 1, "warmup_epochs": 0.0, "batch_size": 128, "learning_rate": 0.05},
-)
-saved = keras.saving.load_model(run.folder / "model.keras", compile=False)
-print("stock", not any(getattr(layer, "synchronized", False) for layer in saved.layers))
-print("images", run.evaluation.count)
 """
+)
+RESTART = (
+    TWO
+    + """
+import hashlib
+from pathlib import Path
+from keras_resnet import train
+from keras_resnet.training import snapshots
+
+settings = {
+    "epochs": 2, "warmup_epochs": 0.5, "batch_size": 64, "learning_rate": 0.05, "ema": 0.9, "mixup": 0.2,
+    "dropout": 0.2, "steps_per_epoch": 12, "clip_norm": 1.0, "architecture": {"stages": [[1, 16], [1, 32]]},
+}
+arguments = {"strategy": "mirrored", "save_every": 4, "settings": settings}
+
+def outcome(folder):
+    found = snapshots.newest(folder / "snapshots")
+    arrays = (folder / "snapshots" / found.path.name / "arrays.bin").read_bytes()
+    rows = [row.split(",")[:6] for row in (folder / "history.csv").read_text().split()]
+    return found.state["step"], hashlib.sha256(arrays).hexdigest(), rows
+
+whole = train(out=Path(sys.argv[1], "whole"), **arguments)
+saved = keras.saving.load_model(whole.folder / "model.keras", compile=False)
+print("stock", not any(getattr(layer, "synchronized", False) for layer in saved.layers))
+print("images", whole.evaluation.count)
+
+real, killed = snapshots.write, Path(sys.argv[1], "killed")
+for step, resume in ((6, False), (8, True), (12, True)):  # within an epoch, and at the end of each
+    def write(folder, number, *rest, **options):
+        path = real(folder, number, *rest, **options)
+        if number >= step:
+            raise RuntimeError("killed")
+        return path
+    snapshots.write = write
+    try:
+        train(out=killed, resume=resume, **arguments)
+    except RuntimeError:
+        pass
+snapshots.write = real
+train(out=killed, resume=True, **arguments)
+print("restart", outcome(killed) == outcome(whole.folder))
+"""
+)
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mirrored")
+def run(code, *arguments):
     finished = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES, str(folder / "run")],
-        capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=600,
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True, text=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}, timeout=900,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-3000:]
-    return folder / "run", finished.stdout
+    pairs = [line.split() for line in finished.stdout.splitlines()]
+    return finished.stdout, {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
 
-def figures(report):
-    pairs = (line.split() for line in report[1].splitlines())
-    return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-
-
-@pytest.mark.slow
-def test_weights_are_those_of_one_device(report):
-    assert float(figures(report)["weights"]) < 1e-6
-    assert float(figures(report)["history"]) < 1e-6
+def test_weights_are_those_of_one_device_with_an_uneven_last_batch():
+    _, figures = run(SAME_WEIGHTS)
+    assert float(figures["weights"]) < 1e-6
+    assert float(figures["history"]) < 1e-6
 
 
 @pytest.mark.slow
-def test_a_run_on_two_devices(report):
-    folder, output = report
+def test_a_run_on_two_devices_and_its_restart(tmp_path):
+    output, figures = run(RESTART, str(tmp_path))
     assert "jit_compile=False" in output
-    assert "replicas: 2" in (folder / "config.yaml").read_text()
-    assert (figures(report)["stock"], figures(report)["images"]) == ("True", "359")
+    assert "replicas: 2" in (tmp_path / "whole/config.yaml").read_text()
+    assert (figures["stock"], figures["images"]) == ("True", "359")
+    assert figures["restart"] == "True"
 
 
 def test_rates_grow_with_the_batch():
@@ -96,6 +140,22 @@ def test_strategies_that_cannot_be():
         open_strategy("both")
     with pytest.raises(ValueError, match="needs two devices"):
         open_strategy("mirrored")
+    with pytest.raises(ValueError, match="accumulate=2: Keras 3.15 cannot accumulate"):
+        scale_recipe(replace(RECIPES["small"], accumulate=2), 2)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None, "host0,host1", "{}", '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+        '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+    ],
+)  # fmt: skip
+def test_workers_that_nobody_names(monkeypatch, config):
+    monkeypatch.setenv("TF_CONFIG", config) if config else monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match="TF_CONFIG=.* does not name the workers"):
+        open_strategy("multiworker")
 
 
 def test_keras_distribution_is_refused(monkeypatch):

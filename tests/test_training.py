@@ -23,6 +23,7 @@ from keras_resnet import RECIPES, DataError, evaluate, open_model, train
 from keras_resnet.cli import main
 from keras_resnet.training import fit, runs
 from keras_resnet.training.recipe import describe
+from keras_resnet.training.snapshots import newest
 
 QUICK = dict(epochs=2, warmup_epochs=1.0)
 
@@ -190,16 +191,22 @@ def test_bad_image_stops_training_and_keeps_what_there_is(folder, tmp_path):
     assert open_model(tmp_path / "run").model.output_shape == (None, 2)
 
 
-def test_interrupt_keeps_the_weights(tmp_path):
+@pytest.mark.parametrize(
+    "number, status", [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
+def test_interrupt_keeps_the_weights_within_30_seconds(tmp_path, number, status):
     command = [sys.executable, "-m", "keras_resnet", "train", "--out", tmp_path / "run"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith("epoch 1/"):
             break
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    process.send_signal(number)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert time.monotonic() - sent < 30
+    assert process.returncode == status, errors
+    assert newest(tmp_path / "run/snapshots").state["step"] > 22  # the first epoch's last
     assert f"go on with: keras-resnet train --resume {tmp_path / 'run'}" in output
     assert "Traceback" not in errors
     assert open_model(tmp_path / "run").model.count_params() == 270_810

@@ -39,7 +39,11 @@ def register(command):
     add("--out", metavar="FOLDER", help="the run folder (default: a new one in runs)")
     add("--resume", metavar="RUN", help="go on with the stopped run in this folder, as it was begun")
     add("--save-every", type=positive, metavar="STEPS", help="snapshots within an epoch, too")
-    add("--strategy", choices=("mirrored",), help="train on all GPUs, in steps as many times as large")
+    add(
+        "--strategy",
+        choices=("mirrored", "multiworker"),
+        help="train on all GPUs, or on all workers of TF_CONFIG, in steps as many times as large",
+    )
     add_tensorboard(add)
     add(
         "--set",

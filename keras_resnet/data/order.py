@@ -37,6 +37,30 @@ def positions(
     return tf.data.Dataset.range(start_step, tf.int64.max).map(at)
 
 
+def part_of(batches, training: bool, batch_size: int, share: tuple[int, int]):
+    """One of `share[1]` equal parts: in training of every batch, otherwise of all elements.
+
+    Where a part of a batch has an even number of images, an image and the one that is as far from
+    the other end of the batch are in the same part: `mix` finds the partners of the whole batch.
+    """
+    part, parts = share
+    if parts == 1:
+        return batches
+    if not training:
+        return batches.unbatch().shard(parts, part).batch(batch_size)
+    own = batch_size // parts
+    rows = range(part * own, (part + 1) * own)
+    if own % 2 == 0:
+        first = range(part * own // 2, (part + 1) * own // 2)
+        rows = [*first, *(batch_size - 1 - row for row in reversed(first))]
+    rows = tf.constant(list(rows))
+    return batches.map(lambda *batch: _gathered(batch if len(batch) > 1 else batch[0], rows))
+
+
+def _gathered(batch, rows):
+    return tf.nest.map_structure(lambda values: tf.gather(values, rows), batch)
+
+
 def stream(records, training: bool, seed: int, per_epoch: int, start: int, repeats: int):
     """The records of a dataset from the image `start` on, in training shuffled in windows."""
     if not training:

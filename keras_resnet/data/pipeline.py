@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_resnet.data.augment import POLICIES
 from keras_resnet.data.errors import DataError
-from keras_resnet.data.order import draws, positions, stream
+from keras_resnet.data.order import draws, part_of, positions, stream
 from keras_resnet.data.plan import Plan
 from keras_resnet.data.sources import open_source
 
@@ -34,6 +34,7 @@ def make_dataset(
     repeats: int = 1,
     crop_fraction: float | None = None,
     interpolation: str = "bilinear",
+    share: tuple[int, int] = (0, 1),
     data_dir=None,
     download: bool = True,
 ) -> tf.data.Dataset:
@@ -72,6 +73,9 @@ def make_dataset(
         crop_fraction: How much of the short side is kept where nothing is random; by default
             0.875 where the sizes of the images differ and 1 where they do not.
         interpolation: ``"bilinear"`` or ``"bicubic"``, where nothing is random.
+        share: ``(part, parts)``: only this part of the data, decoded by one of several workers. In
+            training an equal part of every batch, `batch_size` being that of all; otherwise every
+            `parts`-th image, in batches of `batch_size`.
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
 
@@ -86,6 +90,7 @@ def make_dataset(
     _check_augmentation(augment, augment_magnitude, augment_ops, color_jitter, erase, repeats)
     source = open_source(data, split, data_dir=data_dir, download=download)
     training = split == "train" if training is None else training
+    _check_share(share, training, batch_size)
     steps = source.size // batch_size if training else -(-source.size // batch_size)
     if steps == 0:
         raise DataError(f"batch_size={batch_size} is above the {source.size} images of split {split!r}.")
@@ -101,9 +106,11 @@ def make_dataset(
         plan = Plan(size, crop_fraction=crop_fraction, interpolation=interpolation)
     if plan.needs_colour and source.image_shape[-1] not in (1, 3):
         raise DataError(f"augment and color_jitter need 1 or 3 channels, not {source.image_shape[-1]}.")
-    dataset = _batches(source, plan, training, seed, batch_size, steps, start_step, repeats)
+    dataset = _batches(source, plan, training, seed, batch_size, steps, start_step, repeats, share)
     if not training:
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(max(0, steps - start_step)))
+        left = max(0, source.size - start_step * batch_size)
+        own = len(range(share[0], left, share[1]))
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-own // batch_size)))
     dataset = dataset.prefetch(2).with_options(fixed_parallelism())
     dataset.class_names = source.class_names
     dataset.num_examples = source.size
@@ -112,10 +119,12 @@ def make_dataset(
     return dataset
 
 
-def _batches(source, plan, training, seed, batch_size, steps, start_step, repeats):
+def _batches(source, plan, training, seed, batch_size, steps, start_step, repeats, share):
     numbers = draws(plan.numbers, training, seed, batch_size, steps, start_step)
+    numbers = part_of(numbers, True, batch_size, share)
     if source.records is None:
         elements = positions(source.size, training, seed, batch_size, steps, start_step, repeats)
+        elements = part_of(elements, training, batch_size, share)
         if source.read is None and not plan.alters_single_images(source.image_shape):
             batches = tf.data.Dataset.zip(elements, numbers)
             return batches.map(
@@ -126,11 +135,14 @@ def _batches(source, plan, training, seed, batch_size, steps, start_step, repeat
         elements = stream(
             source.records, training, seed, steps * batch_size, start_step * batch_size, repeats
         )
+        if share[1] > 1:
+            elements = part_of(elements.batch(batch_size), training, batch_size, share).unbatch()
     prepare = plan.of_one_image(source)
     prepared = tf.data.Dataset.zip(elements, numbers.unbatch()).map(
         lambda element, u: prepare(source.lookup(element), u), tf.data.AUTOTUNE, deterministic=True
     )
-    return prepared.batch(batch_size, drop_remainder=training).map(plan.finish)
+    own = batch_size // share[1] if training else batch_size
+    return prepared.batch(own, drop_remainder=training).map(plan.finish)
 
 
 def fixed_parallelism() -> tf.data.Options:
@@ -157,6 +169,12 @@ def _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interp
         raise DataError(f"seed={seed} must be in [0, 2**31), start_step={start_step} at least 0.")
     if crop_fraction is not None and not 0 < crop_fraction <= 1:
         raise DataError(f"crop_fraction={crop_fraction} must be above 0 and at most 1.")
+
+
+def _check_share(share, training, batch_size):
+    part, parts = share
+    if not 0 <= part < parts or (training and batch_size % parts):
+        raise DataError(f"share={share}: batch_size={batch_size} has no equal parts of that number.")
 
 
 def _check_augmentation(augment, magnitude, operations, jitter, erase, repeats):

@@ -10,6 +10,7 @@ AUGMENTATION = (
     "crop", "crop_padding", "flip", "augment", "augment_magnitude", "augment_ops", "color_jitter", "erase",
     "repeats",
 )  # fmt: skip
+HELD_OUT_BATCH = 256
 SOFTENING = ("mixup", "cutmix", "label_smoothing")
 
 
@@ -24,8 +25,15 @@ def training_dataset(data, recipe: Recipe, image_size: int | None, seed: int, st
         image_size: Side in pixels, or ``None``; see `make_dataset`.
         seed: Decides order, augmentation and mixing.
         start_step: Batches to leave out at the start, counted over all epochs.
-        **where: `data_dir` and `download` of `make_dataset`.
+        **where: `data_dir`, `download` and `share` of `make_dataset`.
+
+    Raises:
+        ValueError: images of different workers would have to be mixed.
     """
+    workers = where.get("share", (0, 1))[1]
+    own = recipe.batch_size // workers
+    if workers > 1 and own % 2 and (recipe.mixup or recipe.cutmix):
+        raise ValueError(f"{own} images on each worker: mixing needs an even number; change batch_size.")
     options = {name: getattr(recipe, name) for name in AUGMENTATION}
     options = {name: value for name, value in options.items() if value != getattr(Recipe, name)}
     dataset = make_dataset(
@@ -40,8 +48,9 @@ def held_out_dataset(data, recipe: Recipe, **where):
     """One pass over the held-out images, as the recipe has them evaluated."""
     last = recipe.image_sizes[-1][1] if recipe.image_sizes else recipe.image_size
     return make_dataset(
-        data, "held_out", training=False, batch_size=256, image_size=recipe.test_image_size or last,
-        crop_fraction=recipe.test_crop_fraction, interpolation=recipe.interpolation, **where,
+        data, "held_out", training=False, batch_size=HELD_OUT_BATCH,
+        image_size=recipe.test_image_size or last, crop_fraction=recipe.test_crop_fraction,
+        interpolation=recipe.interpolation, **where,
     )  # fmt: skip
 
 

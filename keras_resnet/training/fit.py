@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +22,16 @@ from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
 from keras_resnet.training.checkpoint import Checkpoint
 from keras_resnet.training.compile import build_network, compile_logits
-from keras_resnet.training.datasets import held_out_dataset, phases, training_dataset
+from keras_resnet.training.datasets import HELD_OUT_BATCH, held_out_dataset, phases, training_dataset
 from keras_resnet.training.ema import EMA
 from keras_resnet.training.guards import checked_fit
 from keras_resnet.training.recipe import Recipe, describe
 from keras_resnet.training.recipes import choose_recipe, find_recipe
+from keras_resnet.training.replicas import share_batches
 from keras_resnet.training.states import can_remember
-from keras_resnet.training.strategies import open_strategy, scale_recipe, synchronize
+from keras_resnet.training.strategies import open_strategy, place, scale_recipe, synchronize
 from keras_resnet.training.tensorboard import check_tensorboard, curves_writer
+from keras_resnet.training.workers import WorkerCheckpoint, distributed
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def train(
     strategy: str | None = None,
     tensorboard: bool = False,
     callbacks=(),
-) -> Run:
+) -> Run | None:
     """Train a variant and write a run folder.
 
     Args:
@@ -77,15 +80,18 @@ def train(
         save_every: Steps between snapshots, besides that after each epoch; see `Checkpoint`.
         save_minutes: Likewise, by the clock.
         strategy: ``"mirrored"``: on all GPUs of this machine, with steps as many times as large;
-            see `keras_resnet.training.strategies`.
+            ``"multiworker"``: on those of all workers that ``TF_CONFIG`` names. Every worker makes
+            the same call; the first one alone writes the run folder, which all must see in order
+            to resume. There, `save_minutes` has no effect. See `keras_resnet.training.strategies`.
         tensorboard: Also write curves for TensorBoard into the folder "tensorboard" of the run.
         callbacks: Further ones for `fit`. Snapshots hold the state of those that `Checkpoint` can
             save; give as many of them, in the same order, when the run goes on. Others begin anew then.
 
     Returns:
-        The run. Its folder holds config.yaml, env.json, classes.txt, history.csv, snapshots,
-        model.keras, report.html, curves.png and confusion_matrix.png. Where the recipe averages the weights,
-        model.keras holds the average and model_as_trained.keras the last weights.
+        The run; on the other workers ``None``. Its folder holds config.yaml, env.json,
+        classes.txt, history.csv, snapshots, model.keras, report.html, curves.png and
+        confusion_matrix.png. Where the recipe averages the weights, model.keras holds the average
+        and model_as_trained.keras the last weights.
 
     Raises:
         ValueError: an unknown variant, recipe or field.
@@ -98,7 +104,7 @@ def train(
         check_tensorboard()
     where = {"data_dir": data_dir, "download": download}
     devices = open_strategy(strategy)
-    replicas = devices.num_replicas_in_sync
+    replicas, (worker, workers) = devices.num_replicas_in_sync, place(devices)
     begun, data, held_out = _open(recipe, data, image_size, settings or {}, where)
     recipe = scale_recipe(begun, replicas) if replicas > 1 else begun
     model = model or recipe.model or "resnet20_cifar"
@@ -112,56 +118,86 @@ def train(
         network = build_network(model, recipe, size, channels, len(dataset.class_names))
         synchronize(network, replicas > 1)
         logits = compile_logits(network, recipe, steps, any_size=any_size)
+        if replicas > 1:
+            share_batches(logits)
     config = {
         "model": model, "data": _name(data), "image_size": size, "channels": channels,
         "crop_fraction": held_out.crop_fraction, "interpolation": recipe.interpolation, "seed": seed,
         "recipe": describe(begun),
     } | ({"replicas": replicas} if replicas > 1 else {})  # fmt: skip
-    folder = runs.reopen(out, config) if resume else runs.create(out, config, dataset.class_names)
-    print(
-        f"{model}, {network.count_params():,} parameters, on {runs.device()}, "
-        f"jit_compile={logits.jit_compile}: {folder}",
-        flush=True,
-    )
-    log = EpochLog(folder / "history.csv", steps * recipe.batch_size, recipe.epochs)
-    ema = EMA(recipe.ema, recipe.ema_every) if recipe.ema else None
-    ours = [ema, log] if ema else [log]
-    others = [*callbacks, curves_writer(folder)] if tensorboard else [*callbacks]
-    remembered = [*ours, *filter(can_remember, others)]
-    checkpoint = Checkpoint(
-        folder / "snapshots", remembered, every=save_every, minutes=save_minutes, config=config
-    )
-    with checkpoint, clear_errors():
+
+    def batches(side, done):
+        make = functools.partial(training_dataset, data, recipe, side, seed, done, **where)
+        if workers > 1:
+            return distributed(devices, make, True)
+        return make() if done else dataset
+
+    begun_in = runs.reopen(out, config) if resume else None
+    with tempfile.TemporaryDirectory() as own, contextlib.ExitStack() as after:
+        # Workers but the first leave nothing behind.
+        folder = Path(own) if worker else begun_in or runs.create(out, config, dataset.class_names)
+        if not worker:
+            print(
+                f"{model}, {network.count_params():,} parameters, on {runs.device()}, "
+                f"jit_compile={logits.jit_compile}: {folder}",
+                flush=True,
+            )
+        log = EpochLog(folder / "history.csv", steps * recipe.batch_size, recipe.epochs, quiet=worker > 0)
+        ema = EMA(recipe.ema, recipe.ema_every) if recipe.ema else None
+        ours = [ema, log] if ema else [log]
+        others = [*callbacks, curves_writer(folder)] if tensorboard and not worker else [*callbacks]
+        remembered = [*ours, *filter(can_remember, others)]
+        snapshots = (begun_in or folder) / "snapshots"
+        tests, some = held_out, None
+        if workers > 1:
+            # As many on every worker, whatever its part; what is not there counts nothing.
+            some = -(-held_out.num_examples // (HELD_OUT_BATCH * replicas))
+            tests = distributed(devices, functools.partial(held_out_dataset, data, begun, **where), False)
+            checkpoint = WorkerCheckpoint(devices, snapshots, remembered, every=save_every, config=config)
+        else:
+            checkpoint = Checkpoint(
+                snapshots, remembered, every=save_every, minutes=save_minutes, config=config
+            )
+        after.enter_context(checkpoint)
+        after.enter_context(clear_errors())
         start = checkpoint.restore(logits)
-        with contextlib.ExitStack() as after:
+        if not worker:
             after.push(functools.partial(_keep, network, folder, ema))
-            after.callback(synchronize, network, False)
-            for first, end, side in sizes:
-                if end <= start.epoch and end < recipe.epochs:
-                    continue
-                first = max(first, start.epoch)
-                if done := max(first * steps, start.step):
-                    dataset = training_dataset(data, recipe, side, seed, done, **where)
-                    logits.make_train_function(force=True)  # one graph for each size
-                checked_fit(
-                    logits, dataset, steps_per_epoch=steps, initial_epoch=first, epochs=end,
-                    validation_data=held_out, callbacks=[*ours, *others, checkpoint],
-                    verbose=int(sys.stdout.isatty()),
-                )  # fmt: skip
-                if logits.stop_training:
-                    break
+        after.callback(synchronize, network, False)
+        _fit(
+            logits, sizes, steps, start, batches, validation_data=tests, validation_steps=some,
+            callbacks=[*ours, *others, checkpoint], verbose=int(sys.stdout.isatty() and not worker),
+        )  # fmt: skip
+    if worker:
+        return None
     if replicas > 1:
         # Keras's `predict_on_batch` gives whole batches to every device, and all their answers.
         network = open_model(folder).model
     return _report(network, held_out, folder, log.history, dataset.class_names)
 
 
+def _fit(logits, sizes, steps, start, batches, **options):
+    """`fit` for each of the `sizes` from `start` on; `batches` takes the size and the steps done before."""
+    for first, end, side in sizes:
+        if end <= start.epoch and end < sizes[-1][1]:
+            continue
+        first = max(first, start.epoch)
+        done = max(first * steps, start.step)
+        dataset = batches(side, done)
+        if done:
+            logits.make_train_function(force=True)  # one graph for each size
+        checked_fit(logits, dataset, steps_per_epoch=steps, initial_epoch=first, epochs=end, **options)
+        if logits.stop_training:
+            break
+
+
 class EpochLog(keras.callbacks.Callback):
     """A row of history.csv for each epoch, and a printed line where there is no terminal."""
 
-    def __init__(self, path, images_per_epoch: int, epochs: int):
+    def __init__(self, path, images_per_epoch: int, epochs: int, *, quiet: bool = False):
         super().__init__()
         self.history: list[dict] = []
+        self._quiet = quiet or sys.stdout.isatty()
         self._path, self._images, self._epochs = path, images_per_epoch, epochs
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -186,7 +222,7 @@ class EpochLog(keras.callbacks.Callback):
         }
         self.history.append(row)
         runs.write_history(self.history, self._path)
-        if not sys.stdout.isatty():
+        if not self._quiet:
             line = (
                 "epoch {epoch}/{epochs}  loss {loss:.4f}  train {train_accuracy:.4f}"
                 "  test {test_accuracy:.4f}  {seconds:.1f} s  {images_per_second:.0f} img/s"
