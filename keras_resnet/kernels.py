@@ -18,8 +18,8 @@ def accelerate(model: keras.Model) -> keras.Model:
     """Give the layers of `model` TensorFlow's own kernels, in place, before it is compiled.
 
     Batch normalizations get the fused kernel in place of Keras's primitive operations, which
-    halves the time of a ResNet's training step (`benchmarks/NOTES.md`) and takes 16-bit
-    features as they are; grouped convolutions get TensorFlow's, where Keras goes through XLA.
+    takes a tenth to a fifth off a ResNet's training step on a CPU (`benchmarks/NOTES.md`) and
+    takes 16-bit features as they are; grouped convolutions get TensorFlow's, where Keras goes through XLA.
     `train` does this first. A model that came from a file needs it again: a ``.keras`` file
     holds stock layers. Outputs, gradients and statistics stay stock Keras's within rounding.
 

@@ -52,6 +52,13 @@ def test_unknown_names():
         train(settings={"architecture": {"stem_norms": False}})
 
 
+def test_a_warmup_shrinks_with_the_epochs_where_it_must():
+    small = RECIPES["small"]
+    assert override(small, {"epochs": 1}).warmup_epochs == small.warmup_epochs / small.epochs
+    assert override(small, {"epochs": 3}).warmup_epochs == small.warmup_epochs
+    assert override(small, {"epochs": 2, "warmup_epochs": 0.5}).warmup_epochs == 0.5
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [
@@ -59,7 +66,7 @@ def test_unknown_names():
         ({"epochs": 2.5}, "epochs=2.5 is float; the field takes int"),
         ({"batch_size": True}, "batch_size=True is bool"),
         ({"flip": "yes"}, "flip='yes' is str; the field takes bool"),
-        ({"epochs": 3}, "warmup_epochs=3 must be at least 0 and below epochs=3"),
+        ({"epochs": 3, "warmup_epochs": 3}, "warmup_epochs=3.0 must be at least 0 and below epochs=3"),
         ({"crop": 3}, "crop=3 is int"),
         ({"learning_rate": "high"}, "learning_rate='high' is str; the field takes float"),
         ({"learning_rate": "nan"}, "learning_rate=nan must be a finite number"),

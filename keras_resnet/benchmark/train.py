@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_resnet.benchmark.rounds import Row, take_turns
 from keras_resnet.builders import build_model
+from keras_resnet.data.pipeline import fixed_parallelism
 from keras_resnet.inference.references import import_library, references
 from keras_resnet.kernels import accelerate, computes_bfloat16
 from keras_resnet.variants import VARIANTS
@@ -78,7 +79,8 @@ def _fit(model, images, labels, steps):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    # Else the end of each `fit` waits for the pipeline's idle tuner, up to a second for all contenders.
+    batches = tf.data.Dataset.from_tensors((images, labels)).repeat().with_options(fixed_parallelism())
 
     def turn():
         model.fit(batches, steps_per_epoch=steps, verbose=0, shuffle=False)

@@ -155,12 +155,16 @@ def override(recipe: Recipe, settings: dict) -> Recipe:
     """The recipe with some fields replaced.
 
     Whole numbers become floats and lists tuples where the field takes them, and so does the
-    text of a number: YAML takes ``1e-4``, which has no point, for text.
+    text of a number: YAML takes ``1e-4``, which has no point, for text. Where fewer `epochs`
+    leave no room for the warmup, it shrinks in proportion, unless it is set too.
 
     Raises:
         ValueError: a field is unknown (the nearest is suggested) or its value of another type.
     """
-    return replace(recipe, **_cast_fields(settings))
+    changes = _cast_fields(settings)
+    if 0 < changes.get("epochs", recipe.epochs) <= recipe.warmup_epochs:
+        changes = {"warmup_epochs": recipe.warmup_epochs * changes["epochs"] / recipe.epochs} | changes
+    return replace(recipe, **changes)
 
 
 def read_recipe(path) -> Recipe:
