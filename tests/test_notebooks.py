@@ -2,11 +2,13 @@
 
 import ast
 import json
+import shlex
 
 import pytest
 from conftest import ROOT
 
 import keras_resnet as kr
+from keras_resnet.cli import _parser
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # What is longer belongs in the package.
@@ -18,8 +20,8 @@ def cells(path, kind):
     return [cell for cell in book["cells"] if cell["cell_type"] == kind]
 
 
-def code(path):
-    return ast.parse("\n".join("".join(cell["source"]) for cell in cells(path, "code")))
+def source(path, kind):
+    return "\n".join("".join(cell["source"]) for cell in cells(path, kind))
 
 
 def test_there_are_four():
@@ -35,19 +37,19 @@ class TestNotebook:
             assert cell["metadata"] == {}
 
     def test_says_what_it_teaches_and_needs(self, path):
-        first = "".join(cells(path, "markdown")[0]["source"])
-        assert first.startswith("# ")
-        assert "**You learn**" in first
-        assert "**It needs**" in first
+        title, learn, need = "".join(cells(path, "markdown")[0]["source"]).split("\n\n")
+        assert title.startswith("# ")
+        assert learn.startswith("**You learn** ")
+        assert need.startswith("**It needs** ")
 
     def test_defines_nothing_that_belongs_in_the_package(self, path):
-        for node in ast.walk(code(path)):
+        for node in ast.walk(ast.parse(source(path, "code"))):
             assert not isinstance(node, ast.ClassDef), node.name
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < MOST_LINES, node.name
 
     def test_uses_public_names_only(self, path):
-        for node in ast.walk(code(path)):
+        for node in ast.walk(ast.parse(source(path, "code"))):
             if isinstance(node, ast.ImportFrom):
                 assert not node.module.startswith("keras_resnet")
             if isinstance(node, ast.Import):
@@ -57,3 +59,8 @@ class TestNotebook:
                 assert not node.attr.startswith("_"), node.attr
                 if isinstance(node.value, ast.Name) and node.value.id == "kr":
                     assert node.attr in kr.__all__, f"kr.{node.attr}"
+
+    def test_commands_parse(self, path):
+        lines = [line for line in source(path, "markdown").splitlines() if line.startswith("keras-resnet ")]
+        for line in lines:
+            assert callable(_parser().parse_args(shlex.split(line)[1:]).run)
