@@ -141,7 +141,7 @@ def test_kernels_are_transposed():
 def test_layouts_name_what_they_do_not_have():
     with pytest.raises(ValueError, match=r"the layout 'timm_v2' has no name for 'stem_bn'"):
         to_state_dict(small("resnet18"), "timm_v2")
-    with pytest.raises(ValueError, match=r"there is no layout 'tim'; choose one of timm, "):
+    with pytest.raises(ValueError, match=r"there is no layout 'tim'; did you mean 'timm'"):
         to_state_dict(small("resnet18"), "tim")
 
 
