@@ -3,6 +3,7 @@
 import html.parser
 import itertools
 import json
+import os
 import re
 
 import numpy as np
@@ -287,9 +288,9 @@ def test_a_failed_report_leaves_the_former_one(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(write.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        write.write_page("new", tmp_path / "a.html")
+        write.write_text(tmp_path / "a.html", "new")
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.html": "former"}
 
 

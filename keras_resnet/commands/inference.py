@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from keras_resnet.commands.options import add_data_dir, add_json, positive, print_json
+from keras_resnet.commands.options import add_data_dir, add_json, add_model, positive, print_json
 
 FORMATS = ("savedmodel", "onnx", "litert", "openvino")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
@@ -19,8 +19,7 @@ def register(command):
         "evaluate runs/my-run --data cifar10",
         "evaluate resnet50 --weights torchvision/resnet50.imagenet1k_v2 --data imagenet2012 --json",
     ).add_argument
-    add("model", metavar="RUN_OR_MODEL", help="a run folder, a .keras file, or a variant with --weights")
-    add("--weights", metavar="SOURCE", help="a record or a file of weights for a variant")
+    add_model(add)
     add("--data", required=True, help="digits, a name of tensorflow-datasets, a folder or an .npz")
     add("--split", default="held_out", help="(default: %(default)s)")
     add("--batch-size", type=positive, default=128, help="(default: %(default)s)")
@@ -53,8 +52,7 @@ def register(command):
         "export runs/my-run --format litert --precision int8 --calibration cifar10",
         "export resnet50 --weights imagenet --format savedmodel --out served/resnet/1",
     ).add_argument
-    add("model", metavar="RUN_OR_MODEL", help="a run folder, a .keras file, or a variant with --weights")
-    add("--weights", metavar="SOURCE", help="a record or a file of weights for a variant")
+    add_model(add)
     add("--format", default="savedmodel", choices=FORMATS, help="(default: %(default)s)")
     add("--precision", default="float32", choices=PRECISIONS, help="(default: %(default)s)")
     add("--calibration", metavar="DATA", help="real images: for the ranges of int8, and to compare on")

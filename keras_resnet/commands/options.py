@@ -14,6 +14,12 @@ def add_data_dir(add):
     add("--no-download", action="store_true", help="do not fetch a dataset that is missing")
 
 
+def add_model(add):
+    """The model, which may be a variant with weights."""
+    add("model", metavar="RUN_OR_MODEL", help="a run folder, a .keras file, or a variant with --weights")
+    add("--weights", metavar="SOURCE", help="a record or a file of weights for a variant")
+
+
 def add_json(add):
     """One JSON document on stdout, by `print_json`, instead of text."""
     add("--json", action="store_true", help="print one JSON document, for programs")

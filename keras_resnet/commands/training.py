@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from keras_resnet.commands.options import add_data_dir, positive, variant
+from keras_resnet.commands.options import add_data_dir, add_model, positive, variant
 
 
 def register(command):
@@ -30,7 +30,7 @@ def register(command):
     add(
         "--recipe",
         metavar="RECIPE",
-        help="a name of the README or a .yaml file (default: the one that fits the data)",
+        help="a name, such as cifar-fast, or a .yaml file (default: the one that fits the data)",
     )
     add("--epochs", type=positive)
     add("--batch-size", type=positive)
@@ -62,8 +62,7 @@ def register(command):
         "finetune resnet50 --weights imagenet --data path/to/class/folders --out runs/few",
         "finetune runs/my-run --data fashion_mnist --train-split 'train[:900]' --down-to stage3",
     ).add_argument
-    add("model", metavar="RUN_OR_MODEL", help="a run folder, a .keras file, or with --weights a variant")
-    add("--weights", metavar="SOURCE", help="a record or a file of weights for a variant")
+    add_model(add)
     add("--data", required=True, help="a name of tensorflow-datasets, a folder or an .npz")
     add("--train-split", default="train", help="(default: %(default)s)")
     add("--validation-split", default="held_out", help="evaluated after each epoch (default: %(default)s)")

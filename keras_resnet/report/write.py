@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet.files import write_text
 from keras_resnet.report.collect import open_run, read_run, with_model
 from keras_resnet.report.compare_page import compare_page
 from keras_resnet.report.examine import Findings
@@ -46,7 +47,7 @@ def write_report(
         raise ValueError(f"{path.parent}: there is no such folder to write {path.name} into.")
     where = {"data": data, "data_dir": data_dir, "download": download}
     records = [open_run(folder, explain=not several, **where) for folder in folders]
-    write_page(compare_page(records) if several else run_page(records[0]), path)
+    write_text(path, compare_page(records) if several else run_page(records[0]))
     return path, sorted({f"{record.folder}: {why}" for record in records for why in record.missing.values()})
 
 
@@ -57,16 +58,6 @@ def report_run(folder, model: keras.Model, findings: Findings) -> None:
     """
     path = Path(folder, "report.html")
     try:
-        write_page(run_page(with_model(read_run(folder), model, findings)), path)
+        write_text(path, run_page(with_model(read_run(folder), model, findings)))
     except Exception as error:
         print(f"{path} could not be written: {type(error).__name__}: {error}", file=sys.stderr)
-
-
-def write_page(page: str, path: Path) -> None:
-    """Write a file as a whole, or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
