@@ -241,6 +241,32 @@ def test_batches_and_single_images_are_cropped_and_flipped_alike(monkeypatch):
     np.testing.assert_array_equal(together, tf.stack(single))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(image_size=4),
+        dict(image_size=4, crop_fraction=0.8, interpolation="bicubic"),
+        dict(image_size=4, augment="trivialaugment"),
+    ],
+    ids=str,
+)
+def test_images_in_memory_are_shrunk_once(monkeypatch, options):
+    calls, shrink = [], Plan.shrink
+    monkeypatch.setattr(Plan, "shrink", lambda self, pixels: calls.append(1) or shrink(self, pixels))
+    once = take(make_dataset(ARRAYS, **AUGMENTED | options), 12)
+    assert len(calls) == len(ARRAYS[0])
+    monkeypatch.setattr(Plan, "shrinks", lambda self, shape: False)
+    assert same(once, take(make_dataset(ARRAYS, **AUGMENTED | options), 12))
+
+
+@pytest.mark.parametrize(
+    "options", [dict(image_size=6), dict(image_size=9), dict(image_size=4, crop="resized")]
+)
+def test_other_images_are_not_shrunk(monkeypatch, options):
+    monkeypatch.setattr(Plan, "shrink", lambda self, pixels: 1 / 0)
+    assert take(make_dataset(ARRAYS, batch_size=8, **options), 1)[0][0].shape[1] == options["image_size"]
+
+
 @pytest.mark.parametrize("channels, colour", [(3, [124, 116, 104]), (1, [114])])
 def test_erase_overwrites_a_rectangle_in_some_images(channels, colour):
     images = tf.fill((200, 24, 30, channels), tf.constant(9, tf.uint8))

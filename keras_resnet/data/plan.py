@@ -48,6 +48,15 @@ class Plan:
         resized = shape[:2] != (self.size, self.size) or self.crop_fraction != 1
         return self.needs_colour or self.crop == "resized" or resized
 
+    def shrinks(self, shape) -> bool:
+        """Whether images of this shape are all resized alike, to what needs no more memory."""
+        smaller = None not in shape and self.size <= min(shape[:2])
+        return smaller and self.crop != "resized" and shape[:2] != (self.size, self.size)
+
+    def shrink(self, pixels):
+        """An image as it is resized before all else."""
+        return images.resize_and_crop(pixels, self.size, self.crop_fraction, self.interpolation)
+
     def of_a_batch(self, batch, labels, u):
         """All that is done to images that `alters_single_images` leaves alone: ``(images, labels)``."""
         if self.crop == "pad":

@@ -41,6 +41,7 @@ class Source:
             `least` of `keras_resnet.data.decode.decode_image`, to ``(image, label)``.
         records: Undecoded records in their stored order, for a source too large to be
             found by position.
+        mapped: Of images in memory: from a function of one image to a source of what it returns.
     """
 
     size: int
@@ -49,6 +50,7 @@ class Source:
     lookup: Callable
     read: Callable | None = None
     records: tf.data.Dataset | None = None
+    mapped: Callable | None = None
 
 
 def open_source(data, split: str = "train", *, data_dir=None, download: bool = True) -> Source:
@@ -78,12 +80,13 @@ def open_source(data, split: str = "train", *, data_dir=None, download: bool = T
 def array_source(images: np.ndarray, labels: np.ndarray, class_names) -> Source:
     """A source of decoded images in memory."""
     check_arrays(images, labels, len(class_names))
-    images, labels = tf.constant(images), tf.constant(labels.astype(np.int64))
+    pixels, classes = tf.constant(images), tf.constant(labels.astype(np.int64))
     return Source(
         size=len(images),
         class_names=tuple(class_names),
-        image_shape=tuple(images.shape[1:]),
-        lookup=lambda position: (tf.gather(images, position), tf.gather(labels, position)),
+        image_shape=images.shape[1:],
+        lookup=lambda position: (tf.gather(pixels, position), tf.gather(classes, position)),
+        mapped=lambda f: array_source(np.stack([f(image) for image in images]), labels, class_names),
     )
 
 
