@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from test_load_weights import assert_same, randomized, refused
+from test_load_weights import assert_same, randomized, refused, tiny
 from test_table import shallow
 
 from keras_resnet import VARIANTS, build_resnet, load_weights
+from keras_resnet.inference.convert import save_as
 from keras_resnet.resnet import build_variant
 from keras_resnet.weights.convert import adapt_channels, find_layout, to_state_dict
 from keras_resnet.weights.records import get_record, list_records
@@ -334,3 +335,17 @@ def test_channels_adapt_as_in_timm(channels):
     wanted = timm.models.adapt_input_conv(channels, torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()))
     got = adapt_channels(kernel, channels)
     np.testing.assert_allclose(got, wanted.numpy().transpose(2, 3, 1, 0), rtol=1e-6, atol=1e-6)
+
+
+def test_float16_is_for_what_has_it_and_holds_it(tmp_path):
+    model = randomized(tiny())
+    save_as(model, tmp_path / "half.safetensors", "keras_resnet", float16=True)
+    again = load_weights(tiny(), tmp_path / "half.safetensors")
+    for ours, theirs in zip(again.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs.numpy().astype(np.float16).astype(np.float32))
+    with pytest.raises(ValueError, match=r"model\.keras: weights are rounded to float16 in \.safetensors"):
+        save_as(model, tmp_path / "model.keras", float16=True)
+    model.weights[0].assign(model.weights[0] * 0 - 7e4)
+    with pytest.raises(ValueError, match=r"stem_conv/kernel is beyond the range of float16"):
+        save_as(model, tmp_path / "high.safetensors", "keras_resnet", float16=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["half.safetensors"]

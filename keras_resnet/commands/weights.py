@@ -20,6 +20,7 @@ def register(command):
     add("target", metavar="OUT", help=".safetensors, .keras or .weights.h5")
     add("--model", metavar="VARIANT", type=variant, help="what IN holds the weights of")
     add("--layout", default="timm", choices=LAYOUTS, help="(default: %(default)s)")
+    add("--float16", action="store_true", help="round the weights to half the bytes")
 
     add = command(
         "verify",
@@ -38,7 +39,7 @@ def _convert(options):
     from keras_resnet.inference.convert import save_as
 
     artifact = from_weights(options.model, options.source) if options.model else open_model(options.source)
-    save_as(artifact.model, options.target, options.layout)
+    save_as(artifact.model, options.target, options.layout, float16=options.float16)
 
 
 def _verify(options):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_resnet.files import written_aside
 from keras_resnet.weights.convert import to_state_dict
 
 
-def save_as(model: keras.Model, path, layout: str = "timm") -> None:
+def save_as(model: keras.Model, path, layout: str = "timm", *, float16: bool = False) -> None:
     """Write the weights of `model`; the file appears whole or not at all.
 
     Args:
@@ -18,31 +20,41 @@ def save_as(model: keras.Model, path, layout: str = "timm") -> None:
         path: Ends in ``.safetensors`` (weights under the names of `layout`; needs the extra
             "convert"), ``.keras`` (the whole model) or ``.weights.h5``.
         layout: See `to_state_dict`.
+        float16: Round the weights to half the bytes; for ``.safetensors``.
 
     Raises:
-        ValueError: the ending is another, or the layout has no names for the model.
+        ValueError: the ending is another, or the layout has no names for the model; or a weight
+            is beyond the range of float16.
     """
     path = Path(path)
-    writers = {".safetensors": _save_safetensors, ".keras": _save_keras, ".weights.h5": _save_weights}
+    as_safetensors = functools.partial(_save_safetensors, layout=layout, float16=float16)
+    writers = {
+        ".safetensors": as_safetensors,
+        ".keras": keras.Model.save,
+        ".weights.h5": keras.Model.save_weights,
+    }
     ending = next((ending for ending in writers if path.name.endswith(ending)), None)
     if ending is None:
         raise ValueError(f"{path}: expected a name that ends in {', '.join(writers)}.")
+    if float16 and ending != ".safetensors":
+        raise ValueError(f"{path}: weights are rounded to float16 in .safetensors alone.")
     with written_aside(path) as part:
-        writers[ending](model, part, layout)
+        writers[ending](model, part)
 
 
-def _save_safetensors(model, path, layout):
+def _save_safetensors(model, path, layout, float16):
     try:
         from safetensors.numpy import save_file
     except ImportError as error:
         raise ImportError("writing .safetensors needs: pip install 'keras-resnet-zoo[convert]'") from error
+    arrays = to_state_dict(model, layout)
+    if float16:
+        arrays = {name: _rounded(array, name) for name, array in arrays.items()}
     # timm and transformers look for this entry.
-    save_file(to_state_dict(model, layout), path, metadata={"format": "pt"})
+    save_file(arrays, path, metadata={"format": "pt"})
 
 
-def _save_keras(model, path, layout):
-    model.save(path)
-
-
-def _save_weights(model, path, layout):
-    model.save_weights(path)
+def _rounded(array, name):
+    if np.abs(array).max() > np.finfo(np.float16).max:
+        raise ValueError(f"{name} is beyond the range of float16; save it as it is.")
+    return array.astype(np.float16)
