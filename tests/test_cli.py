@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_resnet import VARIANTS
 from keras_resnet.cli import main
@@ -109,9 +110,17 @@ def test_convert_and_evaluate_weights(tmp_path, capsys):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (20, 32, 32, 3), np.uint8), np.arange(20) % 10
     np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
-    arguments = ["evaluate", "resnet20_cifar", "--weights", str(target), "--data", str(tmp_path / "data.npz")]
-    assert main(arguments) == 0
-    assert "20 images" in capsys.readouterr().out
+    half = tmp_path / "half.safetensors"
+    assert main(["convert", str(again), str(half), "--layout", "akamaster", "--float16"]) == 0
+    assert half.stat().st_size < 0.6 * target.stat().st_size
+    for weights in (target, half):
+        source = ["resnet20_cifar", "--weights", str(weights)]
+        assert main(["evaluate", *source, "--data", str(tmp_path / "data.npz")]) == 0
+        assert "20 images" in capsys.readouterr().out
+    image = tmp_path / "image.png"
+    Image.fromarray(x[0]).save(image)
+    assert main(["predict", *source, str(image), "--top-k", "2"]) == 0
+    assert capsys.readouterr().out.count("%") == 2
     assert main(["convert", str(target), str(tmp_path / "a.txt"), "--model", "resnet20_cifar"]) == 2
     assert "a.txt: expected a name that ends in" in capsys.readouterr().err
     assert main(["convert", str(target), str(again), "--model", "resnet32_cifar"]) == 2

@@ -31,10 +31,10 @@ def register(command):
         _predict,
         "Name the likeliest classes of images.",
         "predict runs/my-run photo.jpg folder/",
-        "predict runs/my-run photo.jpg --top-k 1 --json",
+        "predict resnet20_cifar photo.jpg --weights cifar10 --top-k 1 --json",
         "predict runs/my-run folder/ --out predictions.csv --features features.npy",
     ).add_argument
-    add("model", metavar="RUN_OR_MODEL", help="a run folder or a .keras file")
+    add_model(add)
     add("images", nargs="+", metavar="IMAGE", help="files or folders")
     add("--out", metavar="FILE", help="write a CSV file, or go on with it; otherwise print")
     add("--features", metavar="FILE", help="with --out, a .npy file of what the head is given")
@@ -62,13 +62,19 @@ def register(command):
     add_json(add)
 
 
-def _export(options):
+def _model(options):
+    """The path of a model, or a variant with weights."""
     from keras_resnet.inference.artifacts import from_weights
+
+    return from_weights(options.model, options.weights) if options.weights else options.model
+
+
+def _export(options):
     from keras_resnet.inference.export import export
 
     done = export(
-        from_weights(options.model, options.weights) if options.weights else options.model, options.out,
-        options.format, precision=options.precision, calibration=options.calibration, images=options.images,
+        _model(options), options.out, options.format, precision=options.precision,
+        calibration=options.calibration, images=options.images,
         data_dir=options.data_dir, download=not options.no_download,
     )  # fmt: skip
     if options.json:
@@ -78,10 +84,10 @@ def _export(options):
 
 
 def _evaluate(options):
-    from keras_resnet.inference.artifacts import from_weights, open_model
+    from keras_resnet.inference.artifacts import open_model
     from keras_resnet.inference.evaluate import evaluate
 
-    artifact = from_weights(options.model, options.weights) if options.weights else open_model(options.model)
+    artifact = _model(options) if options.weights else open_model(options.model)
     evaluation = evaluate(
         artifact.model, options.data, options.split, batch_size=options.batch_size,
         data_dir=options.data_dir, download=not options.no_download, **artifact.options,
@@ -104,10 +110,12 @@ def _predict(options):
     if options.out is None and options.features is not None:
         raise ValueError("--features needs --out, which says whose they are.")
     if options.out is None:
-        predictions = stream_predictions(options.model, options.images, **how)
+        predictions = stream_predictions(_model(options), options.images, **how)
         errors = _print_json(options, predictions) if options.json else _print(predictions)
     else:
-        report = predict_to_csv(options.model, options.images, options.out, features=options.features, **how)
+        report = predict_to_csv(
+            _model(options), options.images, options.out, features=options.features, **how
+        )
         there = f"; {report.known} were there" if report.known else ""
         print(f"{options.out}: {report.written} images{there}")
         if options.json:
