@@ -10,7 +10,7 @@ import keras
 from keras_resnet.nearest import suggest
 from keras_resnet.resnet import build_variant
 from keras_resnet.variants import VARIANTS
-from keras_resnet.weights.records import best_record
+from keras_resnet.weights.records import resolve
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -27,13 +27,8 @@ def build_model(name: str, **arguments) -> keras.Model:
     if name not in VARIANTS:
         hint = suggest(name, VARIANTS, "'keras-resnet list' and list_models() name them all.")
         raise ValueError(f"there is no variant {name!r}; {hint}")
-    weights = _record(arguments.get("weights"), name)
+    weights = resolve(arguments.get("weights"), name)
     return build_variant(VARIANTS[name], **{"name": name} | arguments | {"weights": weights})
-
-
-def _record(weights, variant_name):
-    """What "imagenet" means for a variant: its best published weights."""
-    return best_record(variant_name).name if weights == "imagenet" else weights
 
 
 def _builder(variant_name: str) -> Callable[..., keras.Model]:
@@ -58,7 +53,7 @@ def _builder(variant_name: str) -> Callable[..., keras.Model]:
         return build_variant(
             row, num_classes=num_classes, input_shape=input_shape, include_top=include_top,
             pooling=pooling, classifier_activation=classifier_activation, input_tensor=input_tensor,
-            weights=_record(weights, variant_name), dropout=dropout, drop_path=drop_path,
+            weights=resolve(weights, variant_name), dropout=dropout, drop_path=drop_path,
             drop_block=drop_block, normalization=normalization, preprocess=preprocess, name=name,
         )  # fmt: skip
 

@@ -96,7 +96,8 @@ def draw_stages(axes, name):
 def draw_accuracy(axes):
     """The best published top-1 of each variant, at the size of its test, over its multiply-adds there."""
     for name in VARIANTS:
-        found = [record for record in map(get_record, list_records(name)) if (record.top1 or 0) > LOWEST]
+        records = [record for record in map(get_record, list_records(name)) if record.data == "imagenet"]
+        found = [record for record in records if (record.top1 or 0) > LOWEST]
         if not found:
             continue
         best = max(found, key=lambda record: record.top1)

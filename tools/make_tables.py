@@ -5,12 +5,13 @@ From the table of variants, `tests/golden/parameters.json` and the records; noth
     python tools/make_tables.py
 """
 
+import contextlib
 import json
 import re
 from pathlib import Path
 
 from keras_resnet import VARIANTS, get_record, list_records
-from keras_resnet.weights.records import best_record
+from keras_resnet.weights.records import DATASETS, best_record
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = json.loads((ROOT / "tests/golden/parameters.json").read_text())
@@ -126,11 +127,11 @@ def records():
 
 
 def best_of(name):
-    """The record that ``weights="imagenet"`` means, or ``None``."""
-    try:
-        return best_record(name)
-    except ValueError:
-        return None
+    """The record that ``weights="imagenet"`` means, or else "cifar10", or ``None``."""
+    for data in DATASETS:
+        with contextlib.suppress(ValueError):
+            return best_record(name, data)
+    return None
 
 
 def span(values, unit):

@@ -59,9 +59,9 @@ def _names(action) -> list[str]:
 
         return list(RECIPES)
     if action.metavar == "SOURCE":
-        from keras_resnet.weights.records import list_records
+        from keras_resnet.weights.records import DATASETS, list_records
 
-        return ["imagenet", *list_records()]
+        return [*DATASETS, *list_records()]
     return []
 
 

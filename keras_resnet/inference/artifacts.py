@@ -14,7 +14,7 @@ from keras_resnet.builders import build_model
 from keras_resnet.graphs import deep_graphs
 from keras_resnet.kernels import accelerate
 from keras_resnet.variants import VARIANTS
-from keras_resnet.weights.records import best_record, get_record
+from keras_resnet.weights.records import get_record, resolve
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -27,7 +27,8 @@ class Artifact:
 
     Attributes:
         model: Pixels of 0 to 255 in, probabilities out.
-        class_names: The classes, from classes.txt beside the model; else their numbers.
+        class_names: The classes, from classes.txt beside the model or from the record of its
+            weights; else their numbers.
         options: How its images are prepared, as arguments of `make_dataset`: crop_fraction and
             interpolation, where they are known.
     """
@@ -97,10 +98,10 @@ def from_weights(variant: str, source: str) -> Artifact:
     Raises:
         ValueError: the variant or the weights do not exist or do not fit.
     """
-    source = best_record(variant).name if source == "imagenet" else source
+    source = resolve(source, variant)
+    options, names = {}, ()
     if Path(source).exists():
         model = build_model(variant, weights=source, normalization=(IMAGENET_MEAN, IMAGENET_STD))
-        options = {}
     elif source.endswith(WEIGHT_FILES):
         raise ValueError(f"{source}: there is no such file of weights.")
     else:
@@ -111,7 +112,8 @@ def from_weights(variant: str, source: str) -> Artifact:
             input_shape=(transform.size, transform.size, 3), num_classes=record.num_classes,
         )  # fmt: skip
         options = {"crop_fraction": transform.crop_fraction, "interpolation": transform.interpolation}
-    return Artifact(model, tuple(map(str, range(model.output_shape[-1]))), options)
+        names = record.class_names
+    return Artifact(model, names or tuple(map(str, range(model.output_shape[-1]))), options)
 
 
 def takes_pixels(model: keras.Model) -> bool:

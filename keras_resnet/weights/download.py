@@ -19,7 +19,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_resnet.weights.records import Record
+from keras_resnet.weights.records import PACKAGED, Record
 
 try:
     import fcntl
@@ -44,7 +44,7 @@ class _Answer:
 
 
 def download(record: Record, cache_dir=None, *, offline: bool | None = None, progress: bool = True) -> Path:
-    """The file of `record`, from the cache or else from the web.
+    """The file of `record`, from this package, from the cache or else from the web.
 
     Args:
         record: What to get.
@@ -60,6 +60,8 @@ def download(record: Record, cache_dir=None, *, offline: bool | None = None, pro
     Raises:
         DownloadError: see `fetch`; or the file is not in the cache and `offline` is true.
     """
+    if record.url.startswith(PACKAGED):
+        return _packaged(record)
     path = cache_path(record, cache_dir)
     offline = os.environ.get("KERAS_RESNET_OFFLINE", "") not in ("", "0") if offline is None else offline
     if not offline:
@@ -73,6 +75,14 @@ def download(record: Record, cache_dir=None, *, offline: bool | None = None, pro
         f"{path}: {problem}, and offline=True or KERAS_RESNET_OFFLINE forbids to download it; "
         f"fetch {record.url} elsewhere and put it there under this name."
     )
+
+
+def _packaged(record) -> Path:
+    path = Path(__file__).with_name(record.file)
+    with _local_errors(path):
+        if _is_good(path, _published(record.sha256, record.md5)):
+            return path
+    raise DownloadError(f"{path}: is missing or damaged; install keras-resnet-zoo again.")
 
 
 def cache_path(record: Record, cache_dir=None) -> Path:

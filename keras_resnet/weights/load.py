@@ -21,10 +21,10 @@ from keras_resnet.weights.download import download
 from keras_resnet.weights.h5_files import describe, open_child
 from keras_resnet.weights.keymaps import KERAS_WEIGHTS, get_layout
 from keras_resnet.weights.readers import Tensor, WeightsError, open_tensors
-from keras_resnet.weights.records import Record, best_record, get_record, list_records
+from keras_resnet.weights.records import DATASETS, Record, get_record, list_records, resolve
 from keras_resnet.weights.tensors import regular_file, shown
 
-_SOURCES = ("torchvision", "timm", "keras")
+_SOURCES = ("torchvision", "timm", "keras", "keras_resnet")
 # What Keras numbers, in its order.
 _NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 _OTHER_WEIGHTS = ("kernel", "bias")
@@ -39,8 +39,9 @@ def load_weights(model: keras.Model, source, *, adapt: bool | None = None) -> ke
             ``.safetensors`` file, of a torch checkpoint (new or old format, read without
             torch and without executing anything) or of an ``.h5`` file of
             keras.applications; or the name of a record, such as
-            ``"torchvision/resnet50.imagenet1k_v2"``; or ``"imagenet"``, the best record of
-            the variant that the model is named after. Records are downloaded once.
+            ``"torchvision/resnet50.imagenet1k_v2"``; or ``"imagenet"`` or ``"cifar10"``, the
+            best record of the variant that the model is named after. Records are downloaded
+            once, but for those that come with the package.
         adapt: Fit the stem to another number of channels, and leave a head of other classes
             as it is, which a warning tells. By default for records, not for files.
 
@@ -64,11 +65,11 @@ def load_weights(model: keras.Model, source, *, adapt: bool | None = None) -> ke
 
 def _find_record(model, source) -> Record | None:
     if not isinstance(source, str | os.PathLike):
-        raise WeightsError(f"weights={source!r}: expected a path, the name of a record or 'imagenet'.")
+        raise WeightsError(f"weights={source!r}: expected a path, the name of a record or of its data.")
     path = os.fspath(source)
     # Whatever lies in the working folder: data sets are often in one called "imagenet".
-    if path == "imagenet":
-        return best_record(model.name)
+    if path in DATASETS:
+        return get_record(resolve(path, model.name))
     if os.path.isfile(path):
         return None
     if path.partition("/")[0] in _SOURCES and "/" in path:

@@ -2,7 +2,8 @@
 
 The rows are in ``records.json``, one a line. Names are ``<source>/<model>.<tag>`` as the
 source has them: ``torchvision/resnet50.imagenet1k_v2``, ``timm/resnet50d.ra2_in1k``; those of
-keras.applications are ``keras/<variant>``. Standard library only.
+keras.applications are ``keras/<variant>``, and those that lie in this package
+``keras_resnet/<variant>.<tag>``. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from importlib import resources
 
 from keras_resnet.nearest import suggest
 
-LAYOUTS = ("torchvision", "timm", "timm_v2", "keras_v1", "keras_v2")
+DATASETS = {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}
+LAYOUTS = ("torchvision", "timm", "timm_v2", "keras_v1", "keras_v2", "keras_resnet")
 INTERPOLATIONS = ("bilinear", "bicubic")
+
+# What a file's name follows in the URL of weights that come with this package.
+PACKAGED = "package:"
 
 # The names that keras.applications itself gives to the networks.
 ALIASES = {f"keras/resnet{depth}": f"keras/resnet{depth}v1" for depth in (50, 101, 152)} | {
@@ -68,19 +73,22 @@ class Record:
     Attributes:
         name: ``<source>/<model>.<tag>``.
         variant: the architecture, a name of `keras_resnet.VARIANTS`.
-        url: of the file, http or https.
+        url: of the file, http or https; or ``package:`` and its name in this package.
         layout: how its tensors are named and laid out; one of `LAYOUTS`.
         transform: the one with which `top1` was measured; so `transform.size` is its test size.
-        num_classes: 1000 (ImageNet-1k), 11821 (timm's subset of ImageNet-22k) or 21843
-            (ImageNet-21k).
+        num_classes: 1000 (ImageNet-1k), 11821 (timm's subset of ImageNet-22k), 21843
+            (ImageNet-21k) or 10 (CIFAR-10).
         licence: SPDX identifier, lower-case.
         commercial: ``False`` if the licence forbids commercial use.
         sha256: of the file in hex, or its first eight digits, which torchvision's file names
             hold; ``None`` where it is not published.
         md5: of the file in hex, which is what keras.applications publishes; else ``None``.
         revision: git revision of the Hugging Face repository, else ``None``.
-        top1: published ImageNet-1k validation accuracy, in percent; ``None`` if not known.
+        top1: published accuracy in percent, on ImageNet-1k's validation or CIFAR-10's test
+            split; ``None`` if not known.
         top1_source: where `top1` was read.
+        data: what `top1` and the classes belong to; one of `DATASETS`.
+        class_names: in the order of the network's outputs; empty where not known.
     """
 
     name: str
@@ -96,19 +104,22 @@ class Record:
     revision: str | None = None
     top1: float | None = None
     top1_source: str | None = None
+    data: str = "imagenet"
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self):
         _check("layout", self.layout, LAYOUTS)
+        _check("data", self.data, DATASETS)
 
     @property
     def source(self) -> str:
-        """Who publishes it: ``"torchvision"``, ``"timm"`` or ``"keras"``."""
+        """Who publishes it: ``"torchvision"``, ``"timm"``, ``"keras"`` or ``"keras_resnet"``."""
         return self.name.partition("/")[0]
 
     @property
     def file(self) -> str:
         """A file name that no other record of the source has."""
-        file = self.url.rpartition("/")[2]
+        file = self.url.removeprefix(PACKAGED).rpartition("/")[2]
         # Every repository on Hugging Face calls its file so.
         return f"{self.name.partition('/')[2]}.safetensors" if file == "model.safetensors" else file
 
@@ -132,11 +143,11 @@ def list_records(variant: str | None = None) -> list[str]:
     return [record.name for record in _records().values() if variant in (None, record.variant)]
 
 
-def best_record(variant: str) -> Record:
-    """The record that ``weights="imagenet"`` means for `variant`.
+def best_record(variant: str, data: str = "imagenet") -> Record:
+    """The record that ``weights="imagenet"`` or ``weights="cifar10"`` means for `variant`.
 
-    Of the ImageNet-1k weights whose licence allows commercial use, those with the highest
-    published top-1; of equals, the one whose name sorts first.
+    Of the weights for ImageNet-1k (or CIFAR-10) whose licence allows commercial use, those with
+    the highest published top-1; of equals, the one whose name sorts first.
 
     Raises:
         ValueError: there is none.
@@ -144,11 +155,17 @@ def best_record(variant: str) -> Record:
     candidates = [
         record
         for record in map(get_record, list_records(variant))
-        if record.commercial and record.top1 is not None
+        if record.commercial and record.top1 is not None and record.data == data
     ]
     if not candidates:
-        raise ValueError(_nothing_for(variant))
+        raise ValueError(_nothing_for(variant, data))
     return min(candidates, key=lambda record: (-record.top1, record.name))
+
+
+def resolve(weights, variant: str):
+    """The name of the `best_record` for the name of a dataset; other weights as they are."""
+    known = isinstance(weights, str) and weights in DATASETS
+    return best_record(variant, weights).name if known else weights
 
 
 @functools.cache
@@ -160,11 +177,12 @@ def _records() -> dict[str, Record]:
 def _record(row):
     transform = row["transform"]
     lists = {key: tuple(transform[key]) for key in ("mean", "std")}
-    return Record(**row | {"transform": Transform(**transform | lists)})
+    names = tuple(row.get("class_names", ()))
+    return Record(**row | {"transform": Transform(**transform | lists), "class_names": names})
 
 
-def _nothing_for(variant):
-    message = f"variant={variant!r} has no ImageNet weights that are free for commercial use"
+def _nothing_for(variant, data):
+    message = f"variant={variant!r} has no {DATASETS[data]} weights that are free for commercial use"
     if names := list_records(variant):
         return f"{message}; by name there are: {', '.join(names)}."
     return f"{message}, nor any others; build it with weights=None."
