@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 import keras_resnet
+from keras_resnet.processor import processor
 
 DISTRIBUTION = "keras-resnet-zoo"
 LIBRARIES = (
@@ -23,7 +24,7 @@ LIBRARIES = (
 )
 # For those who work on this package.
 INNER_EXTRAS = {"test", "docs"}
-# What makes convolutions on a CPU fast, as /proc/cpuinfo calls it.
+# What makes convolutions on a CPU fast, as Linux calls it.
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 # Of the largest output; GPUs round the factors of float32 to 10 bits.
 CONVOLUTION_BAR = 1e-2
@@ -185,14 +186,9 @@ def _convolution(jit, problems):
 
 
 def _cpu():
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {"name": platform.processor() or platform.machine(), "features": None}
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = fields.get("flags", "").split()
-    name = fields.get("model name", platform.machine())
-    return {"name": name, "features": [feature for feature in CPU_FEATURES if feature in flags]}
+    name, features = processor()
+    known = None if features is None else [each for each in CPU_FEATURES if each in features]
+    return {"name": name, "features": known}
 
 
 def _folders(advice):

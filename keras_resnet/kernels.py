@@ -13,6 +13,8 @@ import types
 
 import keras
 
+from keras_resnet.processor import processor
+
 
 def accelerate(model: keras.Model) -> keras.Model:
     """Give the layers of `model` TensorFlow's own kernels, in place, before it is compiled.
@@ -140,9 +142,5 @@ def computes_bfloat16() -> bool:
 
     if tf.config.list_physical_devices("GPU"):
         return True
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            flags = next((line.split() for line in file if line.startswith("flags")), [])
-    except OSError:  # not Linux
-        return False
-    return bool({"avx512_bf16", "amx_bf16"} & set(flags)) and has_vendor_kernels()
+    _, features = processor()
+    return bool({"avx512_bf16", "amx_bf16"} & (features or set())) and has_vendor_kernels()

@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "keras_resnet"
 # From the ground up; rooms of one floor do not import each other.
 HOUSE = [
+    ["processor"],
     ["variant", "graphs", "kernels", "nearest", "files"],
     ["variants", "layers", "weights"],
     ["parts", "preprocessing"],

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from keras_resnet.files import write_text, written_aside
+from keras_resnet.processor import processor
 from keras_resnet.report.plots import plot_bars
 
 LIBRARIES = (
@@ -93,7 +94,7 @@ def machine() -> str:
             continue
     onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "as TensorFlow chooses")
     python = f"Python {platform.python_version()}"
-    return ", ".join([f"{_processor()} x {os.cpu_count()}", python, *versions, f"oneDNN: {onednn}"])
+    return ", ".join([f"{processor()[0]} x {os.cpu_count()}", python, *versions, f"oneDNN: {onednn}"])
 
 
 def format_rows(title: str, rows: list[Row], unit: str = "img/s") -> str:
@@ -121,13 +122,3 @@ def save(title: str, rows: list[Row], folder, unit: str = "img/s") -> None:
         writer.writerows(map(asdict, rows))
     ran = {row.contender: row.rate for row in rows if row.rounds}
     plot_bars(ran, title, unit, folder / f"{stem}.png")
-
-
-def _processor():
-    """Its name, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

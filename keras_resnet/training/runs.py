@@ -22,6 +22,7 @@ import yaml
 import keras_resnet
 from keras_resnet.files import write_text, written_aside
 from keras_resnet.inference.artifacts import read_config
+from keras_resnet.processor import processor
 from keras_resnet.training.states import differences
 
 try:
@@ -188,4 +189,5 @@ def environment() -> dict:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": device(),
+        "cpu": processor()[0],
     }
