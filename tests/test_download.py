@@ -15,8 +15,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from keras_resnet.weights import download as module
-from keras_resnet.weights.download import DownloadError, cache_path, download, fetch
+from keras_resnet.weights import download as of_records
+from keras_resnet.weights import fetch as module
+from keras_resnet.weights.download import cache_path, download
+from keras_resnet.weights.fetch import DownloadError, fetch
 from keras_resnet.weights.records import get_record
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB: three chunks
@@ -453,9 +455,9 @@ def test_a_record_cannot_leave_the_cache(record, tmp_path, change):
 
 def test_the_bar_is_drawn_ten_times_a_second(monkeypatch, capsys):
     seconds = iter((0.0, 0.05, 0.15, 0.2))
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(of_records, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with module._bar("net", True) as report:
+    with of_records._bar("net", True) as report:
         for done in (10, 15, 25, 40):
             report(done * 10**6, 40 * 10**6)
     wanted = ["net: 25 % of 40.0 MB, 0.0 MB/s", "net: 62 % of 40.0 MB, 100.0 MB/s"]

@@ -1,46 +1,16 @@
-"""Files from the web: each download ends in a whole, verified file, or in one error.
-
-What has arrived lies in ``<file>.part`` until it is complete and its checksum right; only then
-does it get its name. A transfer that broke off is continued. Standard library only.
-"""
+"""The file of a record: from this package, from the cache, or from the web. Standard library only."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import http.client
 import os
 import re
 import sys
 import time
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 from pathlib import Path
 
+from keras_resnet.weights.fetch import DownloadError, fetch, is_good, local_errors, published_digest
 from keras_resnet.weights.records import PACKAGED, Record
-
-try:
-    import fcntl
-except ImportError:  # Windows: of two downloads of one file at once, one may fail there
-    fcntl = None
-
-TIMEOUT = 30.0  # seconds without an answer or a byte
-CHUNK = 1 << 20  # bytes
-DIGESTS = {"sha256": r"[0-9a-f]{8}([0-9a-f]{56})?", "md5": r"[0-9a-f]{32}"}
-
-
-class DownloadError(ValueError):
-    """A file that could not be had; the message names the URL or the file, and the remedy."""
-
-
-@dataclass(frozen=True)
-class _Answer:
-    body: http.client.HTTPResponse
-    start: int  # offset of its first byte in the file
-    total: int | None  # bytes of the whole file, if the server says
-    sha256: str | None  # of the whole file, if the server says
 
 
 def download(record: Record, cache_dir=None, *, offline: bool | None = None, progress: bool = True) -> Path:
@@ -67,8 +37,8 @@ def download(record: Record, cache_dir=None, *, offline: bool | None = None, pro
     if not offline:
         with _bar(path.name, progress) as report:
             return fetch(record.url, path, sha256=record.sha256, md5=record.md5, progress=report)
-    with _local_errors(path):
-        if _is_good(path, _published(record.sha256, record.md5)):
+    with local_errors(path):
+        if is_good(path, published_digest(record.sha256, record.md5)):
             return path
     problem = "its checksum is wrong" if path.exists() else "there is no such file"
     raise DownloadError(
@@ -79,8 +49,8 @@ def download(record: Record, cache_dir=None, *, offline: bool | None = None, pro
 
 def _packaged(record) -> Path:
     path = Path(__file__).with_name(record.file)
-    with _local_errors(path):
-        if _is_good(path, _published(record.sha256, record.md5)):
+    with local_errors(path):
+        if is_good(path, published_digest(record.sha256, record.md5)):
             return path
     raise DownloadError(f"{path}: is missing or damaged; install keras-resnet-zoo again.")
 
@@ -96,197 +66,6 @@ def cache_path(record: Record, cache_dir=None) -> Path:
 def weights_folder() -> Path:
     """Where weights are kept if nothing else is said."""
     return Path(os.environ.get("KERAS_RESNET_HOME") or "~/.cache/keras_resnet", "weights").expanduser()
-
-
-def fetch(url: str, path, *, sha256=None, md5=None, progress=None) -> Path:
-    """Download `url` to `path`, unless the right file is there; of two calls the second waits.
-
-    Without `sha256` and `md5`, the file must match the SHA-256 that Hugging Face sends, and
-    ``<path>.sha256`` remembers its digest, so that later damage is found.
-
-    Args:
-        url: http or https; redirects are followed.
-        path: The file to write, which is returned; its folder is made.
-        sha256: The digest in hex, or its first eight digits, which torchvision's names hold.
-        md5: The digest in hex, where no `sha256` is known.
-        progress: Function that is called with the number of bytes that are there, and with
-            that of the whole file (``None`` if unknown).
-
-    Raises:
-        DownloadError: no network, an error of the server, a transfer that broke off (the next
-            call continues it), a wrong checksum (what came is removed), a file that cannot be
-            written. A file that was at `path` is not touched then.
-        ValueError: `sha256` or `md5` is no digest.
-    """
-    path, published = Path(path), _published(sha256, md5)
-    if not re.fullmatch(r"https?://[!-~]+", url):
-        raise DownloadError(f"{url!r}: only http:// and https:// URLs, without blanks, are fetched.")
-    with _local_errors(path):
-        if _is_good(path, published):
-            return path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
-            # The call that was waited for may have brought it.
-            if not _is_good(path, published):
-                part = Path(f"{path}.part")
-                sent = _transfer(url, part, published, progress)
-                _finish(url, part, path, published, sent)
-    return path
-
-
-def _transfer(url, part, published, progress) -> tuple[str, str] | None:
-    """Bring `part` to its full length; returns the checksum that the server sent."""
-    have = part.stat().st_size if part.exists() else 0
-    answer = _ask(url, have, published) if have else None
-    answer = answer or _ask(url, 0, published)
-    if answer is None:
-        raise DownloadError(f"{url}: the server sends no whole file of known length; try another URL.")
-    done = answer.start
-    with answer.body, open(part, "ab", buffering=0) as file:
-        file.truncate(done)
-        while chunk := _read(url, answer.body, part):
-            done += len(chunk)
-            while chunk:
-                chunk = chunk[file.write(chunk) :]
-            if progress:
-                progress(done, answer.total)
-        os.fsync(file.fileno())
-    if answer.total is not None and done != answer.total:
-        cut = f"the transfer ended after {done:,} of {answer.total:,} bytes"
-        raise DownloadError(f"{url}: {cut}; {part} is kept, and the next try continues.")
-    return answer.sha256 and ("sha256", answer.sha256)
-
-
-def _finish(url, part, path, published, sent):
-    """Verify the whole `part` and give it its name; a wrong one is removed."""
-    algorithm, value = published or sent or ("sha256", "")
-    digest = _digest(part, algorithm)
-    if not digest.startswith(value):
-        part.unlink()
-        problem = f"expected {algorithm} {value}, got {digest}; the download was removed"
-        raise DownloadError(f"{url}: wrong checksum: {problem}. Try again, or ask who published it.")
-    if not published:
-        # Before the file, so that a crash in between leaves nothing that cannot be verified.
-        Path(f"{path}.sha256").write_text(f"{digest}  {path.name}\n", encoding="utf-8")
-    os.replace(part, path)
-
-
-def _ask(url, start, published) -> _Answer | None:
-    """Request `url` from byte `start`; ``None`` if what the server sends cannot be used."""
-    request = urllib.request.Request(url, headers={"User-Agent": "keras-resnet"})
-    if start:
-        request.add_header("Range", f"bytes={start}-")
-    redirects = _Redirects()
-    try:
-        body = urllib.request.build_opener(redirects).open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return None
-        raise DownloadError(f"{url}: the server answers {error.code} {error.reason}.") from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", error)
-        raise DownloadError(f"{url}: no answer: {reason}; check the network and the proxy.") from error
-    answer = _understand(url, body, redirects.linked)
-    # What cannot be verified is not pieced together: the file may have changed on the server.
-    fits = answer and (not answer.start or (answer.start == start and (published or answer.sha256)))
-    if not fits:
-        body.close()
-    return answer if fits else None
-
-
-def _understand(url, body, linked) -> _Answer | None:
-    """What the headers say; ``None`` if the end of the file could not be told from a cut."""
-    start, total = 0, body.length
-    if body.status == http.HTTPStatus.PARTIAL_CONTENT:
-        span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", body.headers.get("Content-Range", ""))
-        if not span:
-            return None
-        start, total = int(span[1]), int(span[2])
-    elif body.status != http.HTTPStatus.OK:
-        return None
-    # The storage behind a redirect sends an ETag that looks like a SHA-256 and is another hash.
-    own = body.headers.get("ETag") if body.url == url else None
-    etag = linked or body.headers.get("X-Linked-ETag") or own or ""
-    sha256 = re.fullmatch(r'(?:W/)?"?([0-9a-f]{64})"?', etag)
-    if total is None and not body.chunked and not sha256:
-        return None
-    return _Answer(body, start, total, sha256 and sha256[1])
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects to http(s), never from https to http; keep Hugging Face's SHA-256."""
-
-    linked: str | None = None
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        secure = req.full_url.lower().startswith("https:")
-        if not newurl.lower().startswith("https:" if secure else ("https:", "http:")):
-            msg = f"{msg}, a redirect to {newurl}, which is not followed"
-            raise urllib.error.HTTPError(newurl, code, msg, headers, fp)
-        self.linked = self.linked or headers.get("X-Linked-ETag")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _read(url, body, part):
-    try:
-        return body.read(CHUNK)
-    except (OSError, http.client.HTTPException) as error:
-        cut = f"the transfer broke off: {error}"
-        raise DownloadError(f"{url}: {cut}; {part} is kept, and the next try continues.") from error
-
-
-def _is_good(path, published):
-    """Whether the file is there and undamaged; without any checksum it is taken as it is."""
-    if not path.is_file():
-        return False
-    note = Path(f"{path}.sha256")
-    if not published and not note.is_file():
-        return True
-    algorithm, value = published or ("sha256", note.read_text("utf-8", "replace").partition(" ")[0])
-    stat = path.stat()
-    digest = _digest_once(path, algorithm, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
-    return len(value) >= 8 and digest.startswith(value)
-
-
-@functools.cache
-def _digest_once(path, algorithm, stamp):
-    return _digest(path, algorithm)
-
-
-def _digest(path, algorithm):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def _published(sha256, md5) -> tuple[str, str] | None:
-    algorithm, value = ("md5", md5) if sha256 is None else ("sha256", sha256)
-    if value is None:
-        return None
-    if not re.fullmatch(DIGESTS[algorithm], value.lower()):
-        raise ValueError(f"{algorithm}={value!r} is no full digest in hex (nor the first 8 of sha256).")
-    return algorithm, value.lower()
-
-
-@contextlib.contextmanager
-def _local_errors(path):
-    """Errors of the disk as one `DownloadError`; those of the network are such already."""
-    try:
-        yield
-    except OSError as error:
-        remedy = "make room, or set KERAS_RESNET_HOME to another folder"
-        raise DownloadError(f"{path}: {error.strerror or error}; {remedy}.") from error
-
-
-@contextlib.contextmanager
-def _alone(path):
-    """Hold ``<path>.lock``, which stays as an empty file, against downloads of the same file."""
-    with open(f"{path}.lock", "ab") as lock:
-        # Some network file systems have no locks; the checksum is the guard there.
-        with contextlib.suppress(OSError):
-            if fcntl:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager
