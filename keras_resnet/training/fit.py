@@ -31,7 +31,7 @@ from keras_resnet.training.replicas import share_batches
 from keras_resnet.training.states import can_remember
 from keras_resnet.training.strategies import open_strategy, place, scale_recipe, synchronize
 from keras_resnet.training.tensorboard import check_tensorboard, curves_writer
-from keras_resnet.training.workers import WorkerCheckpoint, distributed
+from keras_resnet.training.workers import WorkerCheckpoint, distributed, lost_workers
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ def train(
         FileExistsError: `out` holds files.
         ImportError: TensorBoard is wanted and not installed.
         FloatingPointError: the loss became NaN or infinite; the snapshots are finite.
+        ConnectionError: another worker has ended.
     """
     if tensorboard:
         check_tensorboard()
@@ -154,6 +155,7 @@ def train(
             some = -(-held_out.num_examples // (HELD_OUT_BATCH * replicas))
             tests = distributed(devices, functools.partial(held_out_dataset, data, begun, **where), False)
             checkpoint = WorkerCheckpoint(devices, snapshots, remembered, every=save_every, config=config)
+            after.enter_context(lost_workers())
         else:
             checkpoint = Checkpoint(
                 snapshots, remembered, every=save_every, minutes=save_minutes, config=config

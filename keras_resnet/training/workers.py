@@ -58,6 +58,22 @@ class WorkerCheckpoint(Checkpoint):
         self._saved = step
 
 
+@contextlib.contextmanager
+def lost_workers():
+    """Say what to do where TensorFlow says that a worker no longer answers.
+
+    Raises:
+        ConnectionError: instead of TensorFlow's own errors.
+    """
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError) as error:
+        raise ConnectionError(
+            f"another worker has ended or cannot be reached ({type(error).__name__}); start all of them "
+            "again, with --resume and the folder of the run."
+        ) from error
+
+
 def distributed(strategy: tf.distribute.Strategy, make, training: bool):
     """The batches of this worker, for `fit`: ``make(share=(part, parts))`` gives its datasets.
 
