@@ -14,7 +14,7 @@ from conftest import ROOT
 from keras_resnet import RECIPES, VARIANTS, DataError, Recipe, build_resnet, make_dataset, open_model, train
 from keras_resnet.cli import _parser
 from keras_resnet.training import compile as compiling
-from keras_resnet.training import fit
+from keras_resnet.training import feed, fit
 from keras_resnet.training.datasets import AUGMENTATION, held_out_dataset, phases, training_dataset
 from keras_resnet.training.guards import checked_fit
 from keras_resnet.training.losses import accuracy, sigmoid_cross_entropy, softmax_cross_entropy
@@ -193,13 +193,13 @@ def test_every_recipe_trains(name, arrays, tmp_path, monkeypatch, eagerly):
 
 def test_growing_images(arrays, tmp_path, monkeypatch, capsys):
     sizes = []
-    making = fit.training_dataset
+    making = feed.training_dataset
 
     def spy(data, recipe, size, seed, start_step=0, **where):
         sizes.append((size, start_step))
         return making(data, recipe, size, seed, start_step, **where)
 
-    monkeypatch.setattr(fit, "training_dataset", spy)
+    monkeypatch.setattr(feed, "training_dataset", spy)
     recipe = override(PLAIN, dict(architecture=TINY, epochs=3, image_sizes=((0, 8), (1, 12)), ema=0.9))
     run = train("resnet20_cifar", arrays, recipe, out=tmp_path / "run")
     assert sizes == [(8, 0), (12, 2)]

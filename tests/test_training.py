@@ -77,7 +77,7 @@ def test_saved_model_is_the_one_that_was_evaluated(run):
     assert artifact.class_names == tuple("0123456789")
 
 
-class Stopped(fit.EpochLog):
+class Stopped(runs.EpochLog):
     """Ends the process, as SIGTERM does, in the second epoch."""
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -88,7 +88,7 @@ class Stopped(fit.EpochLog):
 def test_stopped_and_resumed_run_is_the_same_run(run, tmp_path, monkeypatch, capsys):
     settings = [f"--set={key}={value}" for key, value in QUICK.items()]
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "EpochLog", Stopped)
+        patch.setattr(runs, "EpochLog", Stopped)
         with pytest.raises(SystemExit) as left:
             main(["train", "--out", str(tmp_path / "run"), "--save-every", "4", *settings])
     assert left.value.code == 143

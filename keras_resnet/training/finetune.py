@@ -15,7 +15,6 @@ from keras_resnet.kernels import accelerate
 from keras_resnet.report.examine import examine
 from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
-from keras_resnet.training.fit import EpochLog, Run, _name
 from keras_resnet.training.freezing import freeze, parts, recalibrate_bn, stage_of, unfreeze
 from keras_resnet.training.guards import FiniteLoss, checked_fit
 from keras_resnet.training.losses import accuracy, softmax_cross_entropy
@@ -111,7 +110,7 @@ def finetune(
 def finetune_run(
     model: keras.Model, data, *, train_split="train", validation_split="held_out", image_size=None,
     batch_size=32, seed=0, out=None, data_dir=None, download=True, tensorboard=False, **options,
-) -> Run:  # fmt: skip
+) -> runs.Run:  # fmt: skip
     """`finetune` into a run folder, with the augmentation that `train` chooses for images of this size.
 
     Args:
@@ -140,14 +139,14 @@ def finetune_run(
     )
     keras.utils.set_random_seed(seed)
     config = {
-        "model": model.name, "data": _name(data), "train_split": train_split,
+        "model": model.name, "data": runs.name_of(data), "train_split": train_split,
         "validation_split": validation_split, "image_size": size, "channels": channels,
         "crop_fraction": validation.crop_fraction, "interpolation": "bilinear", "batch_size": batch_size,
         "seed": seed, "finetune": options,
     }  # fmt: skip
     folder = runs.create(out, config, train.class_names)
     print(f"{config['model']}, {train.num_examples} images, on {runs.device()}: {folder}", flush=True)
-    log = EpochLog(
+    log = runs.EpochLog(
         Path(folder, "history.csv"), train.steps_per_epoch * batch_size, options.get("epochs", EPOCHS)
     )
     callbacks = [log, curves_writer(folder)] if tensorboard else [log]
@@ -156,7 +155,7 @@ def finetune_run(
     findings = examine(tuned, validation)
     report_run(folder, tuned, findings)
     print(f"{validation_split}: {findings.evaluation}", flush=True)
-    return Run(folder, tuned, log.history, findings.evaluation)
+    return runs.Run(folder, tuned, log.history, findings.evaluation)
 
 
 def with_new_head(model: keras.Model, num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:

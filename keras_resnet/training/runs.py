@@ -11,8 +11,10 @@ import platform
 import re
 import signal
 import socket
+import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -22,6 +24,7 @@ import yaml
 import keras_resnet
 from keras_resnet.files import write_text, written_aside
 from keras_resnet.inference.artifacts import read_config
+from keras_resnet.inference.evaluate import Evaluation
 from keras_resnet.processor import processor
 from keras_resnet.training.states import differences
 
@@ -29,6 +32,16 @@ try:
     import fcntl
 except ImportError:  # Windows: two runs in one folder are not told apart there
     fcntl = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its model (pixels in, probabilities out) and its figures."""
+
+    folder: Path
+    model: keras.Model
+    history: list[dict]
+    evaluation: Evaluation
 
 
 def create(out, config: dict, class_names) -> Path:
@@ -191,3 +204,58 @@ def environment() -> dict:
         "device": device(),
         "cpu": processor()[0],
     }
+
+
+class EpochLog(keras.callbacks.Callback):
+    """A row of history.csv for each epoch, and a printed line where there is no terminal."""
+
+    def __init__(self, path, images_per_epoch: int, epochs: int, *, quiet: bool = False):
+        super().__init__()
+        self.history: list[dict] = []
+        self._quiet = quiet or sys.stdout.isatty()
+        self._path, self._images, self._epochs = path, images_per_epoch, epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the clock."""
+        self._start, self._seconds = time.perf_counter(), None
+
+    def on_test_begin(self, logs=None):
+        """Stop the clock: the held-out images are not training."""
+        self._seconds = time.perf_counter() - self._start
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the row."""
+        row = {
+            "epoch": epoch + 1,
+            "loss": logs["loss"],
+            "train_accuracy": logs["accuracy"],
+            "test_loss": logs["val_loss"],
+            "test_accuracy": logs["val_accuracy"],
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": self._seconds,
+            "images_per_second": self._images / self._seconds,
+        }
+        self.history.append(row)
+        write_history(self.history, self._path)
+        if not self._quiet:
+            line = (
+                "epoch {epoch}/{epochs}  loss {loss:.4f}  train {train_accuracy:.4f}"
+                "  test {test_accuracy:.4f}  {seconds:.1f} s  {images_per_second:.0f} img/s"
+            )
+            print(line.format(epochs=self._epochs, **row), flush=True)
+
+    def get_state(self) -> dict:
+        """The rows, and the seconds of this epoch so far."""
+        seconds = self._seconds or time.perf_counter() - self._start
+        return {"history": self.history, "seconds": seconds}
+
+    def set_state(self, state: dict):
+        """Go on from these rows; later ones leave the file."""
+        self.history, self._seconds = list(state["history"]), None
+        self._start = time.perf_counter() - state["seconds"]
+        write_history(self.history, self._path)
+
+
+def name_of(data) -> str:
+    """What config.yaml calls data: arrays have no name."""
+    return os.fspath(data) if isinstance(data, str | os.PathLike) else "arrays"
