@@ -59,9 +59,10 @@ def _names(action) -> list[str]:
 
         return list(RECIPES)
     if action.metavar == "SOURCE":
-        from keras_resnet.weights.records import DATASETS, list_records
+        from keras_resnet.weights.records import get_record, list_records
 
-        return [*DATASETS, *list_records()]
+        names = list_records()
+        return [*dict.fromkeys(get_record(name).data for name in names), *names]
     return []
 
 

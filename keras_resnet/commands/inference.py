@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from keras_resnet.commands.options import add_data_dir, add_json, add_model, positive, print_json
+from keras_resnet.commands.options import add_data_dir, add_json, add_model, open_chosen, positive, print_json
 
 FORMATS = ("savedmodel", "onnx", "litert", "openvino")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
@@ -31,7 +31,7 @@ def register(command):
         _predict,
         "Name the likeliest classes of images.",
         "predict runs/my-run photo.jpg folder/",
-        "predict resnet20_cifar photo.jpg --weights cifar10 --top-k 1 --json",
+        "predict resnet50 photo.jpg --weights imagenet --top-k 1 --json",
         "predict runs/my-run folder/ --out predictions.csv --features features.npy",
     ).add_argument
     add_model(add)
@@ -62,19 +62,13 @@ def register(command):
     add_json(add)
 
 
-def _model(options):
-    """The path of a model, or a variant with weights."""
-    from keras_resnet.inference.artifacts import from_weights
-
-    return from_weights(options.model, options.weights) if options.weights else options.model
-
-
 def _export(options):
     from keras_resnet.inference.export import export
 
     done = export(
-        _model(options), options.out, options.format, precision=options.precision,
-        calibration=options.calibration, images=options.images,
+        # The path of a run says where the file goes, and what the run had right.
+        open_chosen(options) if options.weights else options.model, options.out,
+        options.format, precision=options.precision, calibration=options.calibration, images=options.images,
         data_dir=options.data_dir, download=not options.no_download,
     )  # fmt: skip
     if options.json:
@@ -84,10 +78,9 @@ def _export(options):
 
 
 def _evaluate(options):
-    from keras_resnet.inference.artifacts import open_model
     from keras_resnet.inference.evaluate import evaluate
 
-    artifact = _model(options) if options.weights else open_model(options.model)
+    artifact = open_chosen(options)
     evaluation = evaluate(
         artifact.model, options.data, options.split, batch_size=options.batch_size,
         data_dir=options.data_dir, download=not options.no_download, **artifact.options,
@@ -109,13 +102,12 @@ def _predict(options):
     how = {"top": options.top_k, "batch_size": options.batch_size, "precision": options.precision}
     if options.out is None and options.features is not None:
         raise ValueError("--features needs --out, which says whose they are.")
+    model = open_chosen(options)
     if options.out is None:
-        predictions = stream_predictions(_model(options), options.images, **how)
+        predictions = stream_predictions(model, options.images, **how)
         errors = _print_json(options, predictions) if options.json else _print(predictions)
     else:
-        report = predict_to_csv(
-            _model(options), options.images, options.out, features=options.features, **how
-        )
+        report = predict_to_csv(model, options.images, options.out, features=options.features, **how)
         there = f"; {report.known} were there" if report.known else ""
         print(f"{options.out}: {report.written} images{there}")
         if options.json:

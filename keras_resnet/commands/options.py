@@ -20,6 +20,13 @@ def add_model(add):
     add("--weights", metavar="SOURCE", help="a record or a file of weights for a variant")
 
 
+def open_chosen(options):
+    """What the options of `add_model` name, opened."""
+    from keras_resnet.inference.artifacts import from_weights, open_model
+
+    return from_weights(options.model, options.weights) if options.weights else open_model(options.model)
+
+
 def add_json(add):
     """One JSON document on stdout, by `print_json`, instead of text."""
     add("--json", action="store_true", help="print one JSON document, for programs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from keras_resnet.commands.options import add_data_dir, add_model, positive, variant
+from keras_resnet.commands.options import add_data_dir, add_model, open_chosen, positive, variant
 
 
 def register(command):
@@ -93,10 +93,9 @@ def _setting(text):
 
 
 def _finetune(options):
-    from keras_resnet.inference.artifacts import from_weights, open_model
     from keras_resnet.training.finetune import finetune_run
 
-    artifact = from_weights(options.model, options.weights) if options.weights else open_model(options.model)
+    artifact = open_chosen(options)
     given = {key: getattr(options, key) for key in ("epochs", "learning_rate", "down_to", "tensorboard")}
     finetune_run(
         artifact.model, options.data, train_split=options.train_split,
