@@ -37,9 +37,8 @@ def download(record: Record, cache_dir=None, *, offline: bool | None = None, pro
     if not offline:
         with _bar(path.name, progress) as report:
             return fetch(record.url, path, sha256=record.sha256, md5=record.md5, progress=report)
-    with local_errors(path):
-        if is_good(path, published_digest(record.sha256, record.md5)):
-            return path
+    if _is_whole(path, record):
+        return path
     problem = "its checksum is wrong" if path.exists() else "there is no such file"
     raise DownloadError(
         f"{path}: {problem}, and offline=True or KERAS_RESNET_OFFLINE forbids to download it; "
@@ -49,10 +48,14 @@ def download(record: Record, cache_dir=None, *, offline: bool | None = None, pro
 
 def _packaged(record) -> Path:
     path = Path(__file__).with_name(record.file)
-    with local_errors(path):
-        if is_good(path, published_digest(record.sha256, record.md5)):
-            return path
+    if _is_whole(path, record):
+        return path
     raise DownloadError(f"{path}: is missing or damaged; install keras-resnet-zoo again.")
+
+
+def _is_whole(path, record) -> bool:
+    with local_errors(path):
+        return is_good(path, published_digest(record.sha256, record.md5))
 
 
 def cache_path(record: Record, cache_dir=None) -> Path:

@@ -21,7 +21,7 @@ from keras_resnet.weights.download import download
 from keras_resnet.weights.h5_files import describe, open_child
 from keras_resnet.weights.keymaps import KERAS_WEIGHTS, get_layout
 from keras_resnet.weights.readers import Tensor, WeightsError, open_tensors
-from keras_resnet.weights.records import DATASETS, Record, get_record, list_records, resolve
+from keras_resnet.weights.records import DATASETS, Record, best_record, get_record, list_records
 from keras_resnet.weights.tensors import regular_file, shown
 
 _SOURCES = ("torchvision", "timm", "keras", "keras_resnet")
@@ -69,7 +69,7 @@ def _find_record(model, source) -> Record | None:
     path = os.fspath(source)
     # Whatever lies in the working folder: data sets are often in one called "imagenet".
     if path in DATASETS:
-        return get_record(resolve(path, model.name))
+        return best_record(model.name, path)
     if os.path.isfile(path):
         return None
     if path.partition("/")[0] in _SOURCES and "/" in path:
