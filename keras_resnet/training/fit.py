@@ -116,12 +116,12 @@ def train(
         ours = [ema, log] if ema else [log]
         others = [*callbacks, curves_writer(folder)] if tensorboard and not worker else [*callbacks]
         remembered = [*ours, *filter(can_remember, others)]
-        where, saved = (begun or folder) / "snapshots", {"every": save_every, "config": config}
+        snapshots, saved = (begun or folder) / "snapshots", {"every": save_every, "config": config}
         if workers > 1:
-            checkpoint = WorkerCheckpoint(devices, where, remembered, **saved)
+            checkpoint = WorkerCheckpoint(devices, snapshots, remembered, **saved)
             after.enter_context(lost_workers())
         else:
-            checkpoint = Checkpoint(where, remembered, minutes=save_minutes, **saved)
+            checkpoint = Checkpoint(snapshots, remembered, minutes=save_minutes, **saved)
         after.enter_context(checkpoint)
         after.enter_context(clear_errors())
         start = checkpoint.restore(logits)
