@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from test_load_weights import assert_same, randomized, refused, tiny
+from test_load_weights import assert_refused, assert_same, randomized, tiny
 from test_table import shallow
 
 from keras_resnet import VARIANTS, build_resnet, load_weights
@@ -159,7 +159,7 @@ def test_the_projection_of_option_b_is_called_shortcut():
 def test_a_key_with_and_without_prefix_is_refused(tmp_path):
     state = to_state_dict(small("resnet18"))
     save_file(state | {"module.conv1.weight": state["conv1.weight"]}, tmp_path / "a.safetensors")
-    refused(small("resnet18"), tmp_path / "a.safetensors", r"holds 'conv1\.weight' twice")
+    assert_refused(small("resnet18"), tmp_path / "a.safetensors", r"holds 'conv1\.weight' twice")
 
 
 # Other channels and classes.
@@ -179,7 +179,7 @@ def test_other_channels(tmp_path, name, layout, stem, channels):
     source = randomized(small(name))
     save_file(to_state_dict(source, layout), tmp_path / "a.safetensors")
     model = small(name, channels=channels)
-    message = refused(model, tmp_path / "a.safetensors", r"1 difference:")
+    message = assert_refused(model, tmp_path / "a.safetensors", r"1 difference:")
     assert "adapt=True would load it" in message
     load_weights(model, tmp_path / "a.safetensors", adapt=True)
     kernel = source.get_layer(stem).kernel.numpy()
@@ -200,19 +200,21 @@ def test_only_channels_and_classes_adapt(tmp_path):
     }
     for key, value in changes.items():
         save_file(state | {key: value}, file)
-        assert "adapt=True" not in refused(small("resnet18"), file, re.escape(f"{key}: {value.shape} in"))
-        refused(small("resnet18"), file, re.escape(f"{key}: {value.shape} in"), adapt=True)
+        assert "adapt=True" not in assert_refused(
+            small("resnet18"), file, re.escape(f"{key}: {value.shape} in")
+        )
+        assert_refused(small("resnet18"), file, re.escape(f"{key}: {value.shape} in"), adapt=True)
     half = {key: value for key, value in state.items() if key != "fc.bias"}
     save_file(half, file)
-    refused(small("resnet18"), file, r"missing: fc\.bias", adapt=True)
+    assert_refused(small("resnet18"), file, r"missing: fc\.bias", adapt=True)
     del half["fc.weight"]
     save_file(half, file)
-    refused(small("resnet18"), file, r"missing: fc\.weight[^?]*adapt=True")
+    assert_refused(small("resnet18"), file, r"missing: fc\.weight[^?]*adapt=True")
     with pytest.warns(UserWarning, match=r"no head of 5 classes"):
         load_weights(small("resnet18"), file, adapt=True)
     # "fc" is ignored where there is no head, "fcx" is not.
     save_file(half | {"fcx.weight": value}, file)
-    refused(small("resnet18", include_top=False), file, r"unused: fcx\.weight")
+    assert_refused(small("resnet18", include_top=False), file, r"unused: fcx\.weight")
 
 
 # Biases.
@@ -233,11 +235,11 @@ def test_biases_fold_into_the_moving_means(tmp_path):
 def test_biases_that_do_not_fold_are_refused(tmp_path):
     file = tmp_path / "a.safetensors"
     save_file(to_state_dict(small("resnet50_gn", conv_bias="all")), file)
-    refused(small("resnet50_gn"), file, r"unused: layer1\.0\.conv1\.bias")
+    assert_refused(small("resnet50_gn"), file, r"unused: layer1\.0\.conv1\.bias")
     # The stem of a preactivation network for CIFAR feeds a batch norm and besides it a shortcut; the
     # first convolution of a block feeds a batch norm only, the last one an addition.
     save_file(to_state_dict(small("preresnet110_cifar", conv_bias="all"), "timm_v2"), file)
-    message = refused(small("preresnet110_cifar"), file, r"unused: stem\.conv\.bias")
+    message = assert_refused(small("preresnet110_cifar"), file, r"unused: stem\.conv\.bias")
     assert "stages.0.blocks.0.conv2.bias" in message
     assert "conv1.bias" not in message
 
@@ -245,7 +247,7 @@ def test_biases_that_do_not_fold_are_refused(tmp_path):
 def test_missing_biases_are_missing(tmp_path):
     save_file(to_state_dict(small("resnet18")), tmp_path / "a.safetensors")
     model = small("resnet18", conv_bias="all")
-    refused(model, tmp_path / "a.safetensors", r"missing: conv1\.bias \(8,\)")
+    assert_refused(model, tmp_path / "a.safetensors", r"missing: conv1\.bias \(8,\)")
 
 
 # keras.applications.

@@ -56,7 +56,7 @@ def assert_same(model, other, but=()):
         assert same == (variable.path not in but), variable.path
 
 
-def refused(model, file, match, **options):
+def assert_refused(model, file, match, **options):
     """Nothing changes."""
     before = [v.numpy() for v in model.weights]
     with pytest.raises(ValueError, match=match) as caught:
@@ -82,7 +82,7 @@ def test_a_head_of_other_classes_and_a_stem_of_other_channels(tmp_path, suffix):
     source = randomized(tiny(num_classes=10))
     file = save(source, tmp_path / f"ten{suffix}")
     model = tiny(input_shape=(8, 8, 1))
-    message = refused(model, file, rf"ten{suffix} does not fit .*, 3 differences")
+    message = assert_refused(model, file, rf"ten{suffix} does not fit .*, 3 differences")
     assert "head/kernel: (8, 10) in the file, (8, 4) in the model" in message
     assert "stem_conv/kernel: (3, 3, 3, 8) in the file, (3, 3, 1, 8) in the model" in message
     assert "adapt=True would load it" in message
@@ -101,13 +101,13 @@ def test_a_head_of_other_classes_and_a_stem_of_other_channels(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_is_missing_and_what_is_unused_is_listed(tmp_path, suffix):
     file = save(tiny(stages=((2, 8),)), tmp_path / f"a{suffix}")
-    message = refused(tiny(stages=((4, 8),)), file, r"20 differences")
+    message = assert_refused(tiny(stages=((4, 8),)), file, r"20 differences")
     assert "missing: stage1_block4_bn2/beta (8,)" in message
-    message = refused(tiny(stages=((1, 8), (2, 16))), file, r"missing: stage2_block1_conv1/kernel")
+    message = assert_refused(tiny(stages=((1, 8), (2, 16))), file, r"missing: stage2_block1_conv1/kernel")
     assert "unused: stage1_block2_conv1/kernel (3, 3, 8, 8)" in message
     assert "head/kernel: (8, 4) in the file, (16, 4) in the model" in message
     assert "adapt=True" not in message
-    message = refused(tiny(stages=((9, 8),)), file, r"70 differences")
+    message = assert_refused(tiny(stages=((9, 8),)), file, r"70 differences")
     assert message.count("missing: ") == 20
     assert "... and 50 more" in message
 
@@ -118,7 +118,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, suffix, value):
     source = tiny()
     source.get_layer("head").bias.assign([0, 0, value, 0])
     file = save(source, tmp_path / f"diverged{suffix}")
-    refused(tiny(), file, rf"diverged{suffix}: .* holds NaN or infinity", adapt=True)
+    assert_refused(tiny(), file, rf"diverged{suffix}: .* holds NaN or infinity", adapt=True)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -127,7 +127,7 @@ def test_damaged_files_are_named(tmp_path, suffix):
     content = file.read_bytes()
     for part in (content[: len(content) // 2], content[:20], b"hello", b""):
         file.write_bytes(part)
-        refused(tiny(), file, rf"damaged{suffix}")
+        assert_refused(tiny(), file, rf"damaged{suffix}")
 
 
 def test_a_keras_file_is_read_without_its_config(tmp_path):
@@ -140,10 +140,10 @@ def test_a_keras_file_is_read_without_its_config(tmp_path):
     assert_same(tiny(weights=tmp_path / "a.keras"), source)
     with zipfile.ZipFile(tmp_path / "bomb.keras", "w", zipfile.ZIP_DEFLATED) as bomb:
         bomb.writestr("model.weights.h5", bytes(1 << 20))
-    refused(tiny(), tmp_path / "bomb.keras", r"bomb\.keras: .*compressed")
+    assert_refused(tiny(), tmp_path / "bomb.keras", r"bomb\.keras: .*compressed")
     with zipfile.ZipFile(tmp_path / "b.keras", "w") as other:
         other.writestr("config.json", "{}")
-    refused(tiny(), tmp_path / "b.keras", r"b\.keras: .*model\.weights\.h5")
+    assert_refused(tiny(), tmp_path / "b.keras", r"b\.keras: .*model\.weights\.h5")
 
 
 def test_hostile_weights_of_keras_are_refused(tmp_path):
@@ -158,25 +158,27 @@ def test_hostile_weights_of_keras_are_refused(tmp_path):
     for name, write in cases.items():
         with h5py.File(tmp_path / f"{name}.weights.h5", "w") as file:
             write(file)
-        refused(tiny(), tmp_path / f"{name}.weights.h5", rf"{name}\.weights\.h5")
+        assert_refused(tiny(), tmp_path / f"{name}.weights.h5", rf"{name}\.weights\.h5")
 
 
 def test_missing_and_unknown_files(tmp_path):
-    refused(tiny(), "nowhere.keras", r"nowhere\.keras.*no such file, and no record")
+    assert_refused(tiny(), "nowhere.keras", r"nowhere\.keras.*no such file, and no record")
     (tmp_path / "weights.txt").write_text("hello")
-    refused(tiny(), tmp_path / "weights.txt", r"weights\.txt")
-    refused(tiny(), tmp_path, r"is a folder")
-    refused(tiny(), "timm/resnet50d.ra3_in1k", r"did you mean .*timm/resnet50d\.ra2_in1k")
-    refused(tiny(), 5, r"weights=5: expected a path")
+    assert_refused(tiny(), tmp_path / "weights.txt", r"weights\.txt")
+    assert_refused(tiny(), tmp_path, r"is a folder")
+    assert_refused(tiny(), "timm/resnet50d.ra3_in1k", r"did you mean .*timm/resnet50d\.ra2_in1k")
+    assert_refused(tiny(), 5, r"weights=5: expected a path")
     save_file({"a": np.zeros(3, np.float32)}, tmp_path / "a.safetensors")
-    refused(tiny(), tmp_path / "a.safetensors", r"a\.safetensors: none of the tensors .*there are a \.\.\.")
+    assert_refused(
+        tiny(), tmp_path / "a.safetensors", r"a\.safetensors: none of the tensors .*there are a \.\.\."
+    )
 
 
 def test_integers_are_no_weights(tmp_path):
     state = to_state_dict(tiny(), "timm")
     state["fc.bias"] = np.zeros(4, np.int8)
     save_file(state, tmp_path / "a.safetensors")
-    refused(tiny(), tmp_path / "a.safetensors", r"fc\.bias: int8 in the file, floats")
+    assert_refused(tiny(), tmp_path / "a.safetensors", r"fc\.bias: int8 in the file, floats")
 
 
 # Records.
@@ -223,7 +225,7 @@ def test_records_by_name(published, tmp_path, monkeypatch, variant, name, asked)
     assert_same(model, source)
     # Records are adapted by themselves, unless adapt=False.
     other = build_variant(row, num_classes=3, input_shape=(32, 32, 4), name=variant)
-    refused(other, name, r"adapt=True", adapt=False)
+    assert_refused(other, name, r"adapt=True", adapt=False)
     with pytest.warns(UserWarning, match=rf"{asked or name} has no head of 3 classes"):
         load_weights(other, name)
 
@@ -232,7 +234,7 @@ def test_imagenet_is_the_variant_whatever_the_model_is_called(published):
     published({"a": np.zeros(3, np.float32)})
     with pytest.raises(ValueError, match=rf"{best_record('resnet18').name}: none of the tensors"):
         build_resnet18(name="mine", weights="imagenet", input_shape=(32, 32, 3))
-    refused(tiny(name="mine"), "imagenet", r"variant='mine' has no ImageNet weights")
+    assert_refused(tiny(name="mine"), "imagenet", r"variant='mine' has no ImageNet weights")
 
 
 @pytest.mark.parametrize("channels", [3, 1, 5])
