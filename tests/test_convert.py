@@ -351,3 +351,10 @@ def test_float16_is_for_what_has_it_and_holds_it(tmp_path):
     with pytest.raises(ValueError, match=r"stem_conv/kernel is beyond the range of float16"):
         save_as(model, tmp_path / "high.safetensors", "keras_resnet", float16=True)
     assert [path.name for path in tmp_path.iterdir()] == ["half.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.keras", "a.weights.h5"])
+def test_files_may_be_read_by_whom_the_user_lets(name, tmp_path):
+    (tmp_path / "plain").touch()
+    save_as(tiny(), tmp_path / name, "keras_resnet")
+    assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -50,8 +50,11 @@ def _save_safetensors(model, path, layout, float16):
     arrays = to_state_dict(model, layout)
     if float16:
         arrays = {name: _rounded(array, name) for name, array in arrays.items()}
+    path.touch()
+    mode = path.stat().st_mode
     # timm and transformers look for this entry.
     save_file(arrays, path, metadata={"format": "pt"})
+    path.chmod(mode)  # safetensors makes a file of its own, which nobody but its owner may read
 
 
 def _rounded(array, name):
