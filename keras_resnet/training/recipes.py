@@ -60,7 +60,8 @@ RECIPES: dict[str, Recipe] = {
     ),
     # keras-resnet train --recipe cifar-fast
     # One cycle of the rate, Nesterov's momentum and smoothed labels, for minutes instead of hours.
-    # Aim: the paper's 91.25 % of resnet20_cifar. Not measured here.
+    # Aim: the paper's 91.25 % of resnet20_cifar. Measured: 89.73 %, mean of seeds 0 and 1 (89.82,
+    # 89.64), 4.7 hours of one EPYC (AVX2) core each.
     "cifar-fast": Recipe(
         model="resnet20_cifar", data="cifar10",
         epochs=60, batch_size=128, learning_rate=0.2, nesterov=True, weight_decay=5e-4,
