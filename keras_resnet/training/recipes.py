@@ -59,7 +59,7 @@ RECIPES: dict[str, Recipe] = {
         schedule="step", boundaries=(80, 120), crop="pad", flip=True,
     ),
     # keras-resnet train --recipe cifar-fast
-    # One cycle of the rate, Nesterov's momentum and smoothed labels, for minutes instead of hours.
+    # One cycle of the rate, Nesterov's momentum and smoothed labels: 23,400 steps instead of 64,000.
     # Aim: the paper's 91.25 % of resnet20_cifar. Measured: 89.73 %, mean of seeds 0 and 1 (89.82,
     # 89.64), 4.7 hours of one EPYC (AVX2) core each.
     "cifar-fast": Recipe(
