@@ -33,7 +33,8 @@ RECIPES: dict[str, Recipe] = {
     # keras-resnet train --recipe fashion-mnist-chapter
     # ResNet-18 as a chapter on Fashion-MNIST builds and trains it: biased convolutions, projections
     # without normalisation, Xavier's initial weights, plain SGD. Expected: about 91 % (a twin in
-    # torch, one seed). Not measured here.
+    # torch, one seed). Measured: 90.28 % (seed 0; after the fourth epoch 90.67), 2.1 hours of two
+    # EPYC (AVX2) cores that another training shared.
     "fashion-mnist-chapter": Recipe(
         model="resnet18", data="fashion_mnist", image_size=96,
         architecture={"conv_bias": "all", "shortcut": "conv", "zero_init_last": False,
