@@ -33,8 +33,8 @@ RECIPES: dict[str, Recipe] = {
     # keras-resnet train --recipe fashion-mnist-chapter
     # ResNet-18 as a chapter on Fashion-MNIST builds and trains it: biased convolutions, projections
     # without normalisation, Xavier's initial weights, plain SGD. Expected: about 91 % (a twin in
-    # torch, one seed). Measured: 90.28 % (seed 0; after the fourth epoch 90.67), 2.1 hours of two
-    # EPYC (AVX2) cores that another training shared.
+    # torch, one seed). Measured: 90.28 % (seed 0; after the fourth epoch 90.67), 2.1 hours of training
+    # on two EPYC (AVX2) cores that another run shared.
     "fashion-mnist-chapter": Recipe(
         model="resnet18", data="fashion_mnist", image_size=96,
         architecture={"conv_bias": "all", "shortcut": "conv", "zero_init_last": False,
@@ -62,7 +62,7 @@ RECIPES: dict[str, Recipe] = {
     # keras-resnet train --recipe cifar-fast
     # One cycle of the rate, Nesterov's momentum and smoothed labels: 23,400 steps instead of 64,000.
     # Aim: the paper's 91.25 % of resnet20_cifar. Measured: 89.73 %, mean of seeds 0 and 1 (89.82,
-    # 89.64), 4.7 hours of one EPYC (AVX2) core each.
+    # 89.64), 4.7 hours of training on one EPYC (AVX2) core each.
     "cifar-fast": Recipe(
         model="resnet20_cifar", data="cifar10",
         epochs=60, batch_size=128, learning_rate=0.2, nesterov=True, weight_decay=5e-4,
