@@ -6,17 +6,9 @@ From each log in docs/results:
 """
 
 import csv
-from pathlib import Path
 
-import matplotlib
+from drawing import FAINT, INK, ROOT, picture
 
-matplotlib.use("svg")
-
-import matplotlib.pyplot as plt
-
-ROOT = Path(__file__).resolve().parent.parent
-# Readable on white and on black.
-INK, FAINT = "#7d8590", "#7d859055"
 COLOURS = ("#3b82f6", "#f59e0b", "#22a559")
 # arXiv:1512.03385, table 6: 8.75 % error.
 PAPER = 91.25
@@ -24,17 +16,8 @@ PAPER = 91.25
 
 def main():
     """Write the picture."""
-    style = {
-        "svg.fonttype": "none", "svg.hashsalt": "keras_resnet", "font.family": "sans-serif", "font.size": 10,
-        "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-        "axes.edgecolor": FAINT,
-    }  # fmt: skip
-    with plt.rc_context(style):
-        figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    with picture("cifar-fast.svg", figsize=(8, 3.6), layout="constrained") as (_, axes):
         draw(axes, sorted((ROOT / "docs/results").glob("cifar-fast-seed*.csv")))
-        path = ROOT / "docs/images/cifar-fast.svg"
-        figure.savefig(path, transparent=True, metadata={"Date": None})
-    print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def draw(axes, logs):

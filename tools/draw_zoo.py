@@ -7,20 +7,13 @@ From the table of variants, the golden counts and the records:
 
 import json
 import re
-from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-
-import matplotlib.pyplot as plt
+from drawing import FAINT, INK, ROOT, picture
+from matplotlib.patches import Rectangle
 
 from keras_resnet import VARIANTS, get_record, list_records
 
-ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = json.loads((ROOT / "tests/golden/parameters.json").read_text())
-# Readable on white and on black.
-INK, FAINT = "#7d8590", "#7d859055"
 # What the names of a family begin with, the first that fits; its colour.
 FAMILIES = {
     "SE": ("se(net|resne)", "#f59e0b"),
@@ -42,19 +35,10 @@ LOWEST = 66
 
 def main():
     """Write the picture."""
-    style = {
-        "svg.fonttype": "none", "svg.hashsalt": "keras_resnet", "font.family": "sans-serif", "font.size": 10,
-        "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
-        "axes.edgecolor": FAINT,
-    }  # fmt: skip
-    with plt.rc_context(style):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), width_ratios=(1, 1.25))
+    with picture("zoo.svg", 1, 2, figsize=(11, 4.2), width_ratios=(1, 1.25)) as (figure, (left, right)):
         draw_stages(left, "resnet50")
         draw_accuracy(right)
         figure.tight_layout(w_pad=3)
-        path = ROOT / "docs/images/zoo.svg"
-        figure.savefig(path, transparent=True, metadata={"Date": None})
-    print(f"{path}: {path.stat().st_size:,} bytes")
 
 
 def draw_stages(axes, name):
@@ -76,7 +60,7 @@ def draw_stages(axes, name):
     for part, words, reps, channels, colour in parts:
         height = 0.28 + 0.42 * (channels / 2048) ** 0.5
         for i in range(reps):
-            axes.add_patch(plt.Rectangle((i * 0.62, y - height / 2), 0.5, height, color=colour, linewidth=0))
+            axes.add_patch(Rectangle((i * 0.62, y - height / 2), 0.5, height, color=colour, linewidth=0))
             if part.startswith("stage"):  # the shortcut
                 bend = {
                     "arrowstyle": "-",
