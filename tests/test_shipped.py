@@ -51,7 +51,8 @@ def test_they_load_by_the_name_of_their_data(name):
 
 def test_other_heads_are_new_and_say_so():
     with pytest.warns(UserWarning, match=r"keras_resnet/resnet20_cifar\.cifar10 has no head of 3 classes"):
-        build_model("resnet20_cifar", weights="cifar10", num_classes=3)
+        model = build_model("resnet20_cifar", weights="cifar10", num_classes=3)
+    assert model.output_shape == (None, 3)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing"])
