@@ -30,7 +30,6 @@ def register(command):
         "predict",
         _predict,
         "Name the likeliest classes of images.",
-        "predict runs/my-run photo.jpg folder/",
         "predict resnet20_cifar photo.jpg --weights cifar10",
         "predict resnet50 photo.jpg --weights imagenet --top-k 1 --json",
         "predict runs/my-run folder/ --out predictions.csv --features features.npy",
