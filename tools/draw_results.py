@@ -31,7 +31,7 @@ def draw(axes, logs):
             label = f"{log.stem.partition('-seed')[2]}: {values[-1]:.2f} %" if dots == "-" else None
             axes.plot(epochs, values, dots, color=colour, linewidth=1.2, label=label)
     axes.axhline(PAPER, color=INK, linewidth=0.8, linestyle="--")
-    axes.annotate("the paper: 91.25 %", (1, PAPER), (0, 4), textcoords="offset points", fontsize=9)
+    axes.annotate(f"the paper: {PAPER} %", (1, PAPER), (0, 4), textcoords="offset points", fontsize=9)
     axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK, title="seed")
     axes.set(ylim=(60, 100), xlabel="epoch")
     axes.set_title("resnet20_cifar on CIFAR-10, top-1 in %: test images (line), training (dots)", color=INK)
