@@ -25,6 +25,10 @@ def conv(x, filters, kernel_size, variant, *, stride=1, groups=1, normalized=Tru
     if stride > 1 and kernel_size > 1:
         x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
+    elif stride > 1 and x.shape[-1] < 16:
+        # With fewer channels oneDNN's gradient of a strided 1x1 kernel writes past its memory
+        # (uxlfoundation/oneDNN#6035), and the process dies. These are the same sums.
+        x, stride = subsample(x, stride, name=f"{name}_subsample"), 1
     use_bias = variant.conv_bias == "all" or (variant.conv_bias == "unnormalized" and not normalized)
     kind = StandardizedConv2D if variant.standardize_weights else layers.Conv2D
     layer = kind(

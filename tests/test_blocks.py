@@ -25,9 +25,10 @@ def images(rng, *shape):
 
 
 @pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize("channels", [2, 15, 16])
 @pytest.mark.parametrize("kernel_size, stride", [(1, 2), (3, 1), (3, 2), (7, 2)])
-def test_convolution_pads_evenly(rng, size, kernel_size, stride):
-    x = images(rng, 1, size, size, 2)
+def test_convolution_pads_evenly(rng, size, channels, kernel_size, stride):
+    x = images(rng, 1, size, size, channels)
     output, model = run(lambda t: conv(t, 3, kernel_size, ROW, stride=stride, name="c"), x)
     pad = kernel_size // 2
     padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
@@ -36,6 +37,9 @@ def test_convolution_pads_evenly(rng, size, kernel_size, stride):
         "nhwckl,klcf->nhwf", windows[:, ::stride, ::stride], model.get_layer("c").kernel.numpy()
     )
     np.testing.assert_allclose(output, expected, atol=1e-5)
+    # oneDNN does not survive the gradient of few channels: they are subsampled first.
+    few = kernel_size == 1 and channels < 16
+    assert model.get_layer("c").strides[0] == (1 if few else stride)
 
 
 @pytest.mark.parametrize("size", [7, 8])
