@@ -93,6 +93,12 @@ def test_lower_precisions(format, precision, tmp_path, rng):
         assert done.size < 40_000  # float32: 47,820
 
 
+def test_onnx_pads_with_zeros_before_a_maximum_of_negative_features(tmp_path):
+    runtimes("onnx")
+    model = network("standardized", stem_pool="max_zero")
+    assert export(model, tmp_path / "net.onnx", "onnx", images=4).comparison.difference <= 1e-5
+
+
 def test_onnx_says_what_it_takes(tmp_path):
     runtimes("onnx")
     import onnx

@@ -88,6 +88,7 @@ def _write_onnx(model, order):
         model.export(order.path, format="onnx", opset_version=ONNX_OPSET, verbose=False)
     network = onnx.load(order.path)
     _name_onnx(network.graph)
+    _keep_zeros_before_pools(network.graph)
     onnx.checker.check_model(network, full_check=True)
     onnx.save(network, order.path)
     return {"opset": network.opset_import[0].version, "onnx_ir_version": network.ir_version}
@@ -104,6 +105,22 @@ def _name_onnx(graph):
         for name, size in zip(("batch", "height", "width"), tensor.type.tensor_type.shape.dim, strict=False):
             if not size.HasField("dim_value"):
                 size.dim_param = name
+
+
+def _keep_zeros_before_pools(graph):
+    """Pad with what is not quite zero before a maximum.
+
+    ONNX Runtime makes zeros part of the pooling after them, which then pads with minus infinity
+    (1.31; microsoft/onnxruntime#18136): wrong where features are negative, as in Big Transfer's stem.
+    """
+    from onnx import numpy_helper
+
+    pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
+    for node in graph.node:
+        if node.op_type == "Pad" and len(node.input) == 2 and node.output[0] in pooled:
+            value = f"{node.name}/value"
+            graph.initializer.append(numpy_helper.from_array(np.float32(1e-30), value))
+            node.input.append(value)
 
 
 def _open_onnx(path, precision):
