@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "keras_resnet"
 # From the ground up; rooms of one floor do not import each other.
 HOUSE = [
-    ["processor"],
-    ["variant", "graphs", "kernels", "nearest", "files"],
+    ["processor", "transform"],
+    ["variant", "graphs", "kernels", "nearest", "files", "metadata"],
     ["variants", "layers", "weights"],
     ["parts", "preprocessing"],
     ["blocks"],

@@ -1,0 +1,51 @@
+"""How an image is brought to the size of a network's input. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+# What is kept of the short side if nothing is known: torchvision's 224 of 256.
+USUAL_CROP = 0.875
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Resize and center crop; raises ``ValueError`` for a value that cannot be meant.
+
+    Attributes:
+        size: Side of the input in pixels, for a model that takes any size; else ``None``.
+        crop_fraction: Side of the input over the short side before the crop. ``None`` if nobody
+            stated it: then an image that has exactly the input's size is used whole, and others
+            are cropped to `USUAL_CROP` of their short side.
+        interpolation: ``"bilinear"`` or ``"bicubic"``, antialiased as Pillow does it.
+    """
+
+    size: int | None = None
+    crop_fraction: float | None = None
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation={self.interpolation!r} is unknown; choose one of {INTERPOLATIONS}."
+            )
+        if self.crop_fraction is not None and not (
+            _is_number(self.crop_fraction) and 0 < self.crop_fraction <= 1
+        ):
+            raise ValueError(f"crop_fraction={self.crop_fraction!r} must be above 0 and at most 1.")
+        if self.size is not None and (
+            not _is_number(self.size) or self.size != int(self.size) or self.size < 1
+        ):
+            raise ValueError(f"size={self.size!r} must be a positive integer.")
+
+
+def crop_fraction_for(width: int, height: int, size: int, crop_fraction: float | None) -> float:
+    """The crop fraction of one image; see `Geometry` for what ``None`` means."""
+    if crop_fraction is None:
+        return 1.0 if (width, height) == (size, size) else USUAL_CROP
+    return crop_fraction
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
