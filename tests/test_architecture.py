@@ -18,6 +18,7 @@ HOUSE = [
     ["resnet"],
     ["builders", "summary"],
     ["data"],
+    ["run_files"],
     ["inference"],
     ["report"],
     ["training"],

@@ -117,9 +117,9 @@ def test_a_file_gives_back_what_was_described(name, tmp_path):
         ("epochs: 1\nbatch_size: 2\nlearning_rate: 1\nepoch: 3", "no field 'epoch'; did you mean 'epochs'"),
         (
             "epochs: !!python/object/apply:os.system ['true']",
-            "no plain YAML: could not determine a constructor",
+            "not readable: could not determine a constructor",
         ),
-        ("epochs: [", "no plain YAML"),
+        ("epochs: [", "not readable"),
     ],
 )
 def test_bad_files(text, message, tmp_path):

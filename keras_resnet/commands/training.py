@@ -106,16 +106,10 @@ def _finetune(options):
 
 
 def _train(options):
-    import yaml
-
+    from keras_resnet.run_files import parse_yaml
     from keras_resnet.training.fit import train
 
-    settings = {}
-    for key, value in options.set:
-        try:
-            settings[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--set {key}={value}: the value is no YAML: {error}") from error
+    settings = {key: parse_yaml(value, f"--set {key}") for key, value in options.set}
     for key in ("epochs", "batch_size"):
         if getattr(options, key) is not None:
             settings[key] = getattr(options, key)
@@ -133,7 +127,7 @@ def _train(options):
 
 def _as_begun(folder):
     """The arguments of the run in `folder`."""
-    from keras_resnet.inference.artifacts import read_config
+    from keras_resnet.run_files import read_config
     from keras_resnet.training.recipe import override
     from keras_resnet.training.recipes import RECIPES
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import yaml
 
 import keras_resnet.layers  # noqa: F401  registers the layers that some files name
 from keras_resnet.builders import build_model
 from keras_resnet.graphs import deep_graphs
 from keras_resnet.kernels import accelerate
+from keras_resnet.run_files import CLASSES, CONFIG, read_classes, read_config
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights.records import get_record, resolve
 
@@ -38,24 +38,6 @@ class Artifact:
     options: dict
 
 
-def read_config(folder) -> dict:
-    """What config.yaml of a run says.
-
-    Raises:
-        ValueError: there is no such run, or the file is not what `train` writes.
-    """
-    path = Path(folder, "config.yaml")
-    if not path.is_file():
-        raise ValueError(f"{path}: there is no such file; give the folder of a run.")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is not the configuration of a run: expected 'key: value' lines.")
-    return config
-
-
 def open_model(path) -> Artifact:
     """Load a run folder or a ``.keras`` file.
 
@@ -79,14 +61,18 @@ def open_model(path) -> Artifact:
             model = accelerate(keras.saving.load_model(file, compile=False))
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not a readable Keras model: {error}") from error
-    names, config = file.parent / "classes.txt", file.parent / "config.yaml"
-    classes = names.read_text(encoding="utf-8").splitlines() if names.is_file() else None
-    try:
-        known = yaml.safe_load(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{config} is no plain YAML: {' '.join(str(error).split())}") from error
-    options = {key: known[key] for key in ("crop_fraction", "interpolation") if key in known}
-    return Artifact(model, tuple(classes or map(str, range(model.output_shape[-1]))), options)
+    # Beside a file that is not of a run, a config.yaml may be any program's.
+    keys = ("crop_fraction", "interpolation")
+    config = read_config(file.parent, keys=keys) if (file.parent / CONFIG).is_file() else {}
+    options = {key: config[key] for key in keys if key in config}
+    return Artifact(model, _class_names(file.parent / CLASSES, model), options)
+
+
+def _class_names(path, model):
+    shape = model.output_shape if isinstance(model.output_shape, tuple) else ()
+    if path.is_file():
+        return read_classes(path, shape[-1] if len(shape) == 2 else None)
+    return tuple(map(str, range(shape[-1] if shape else 0)))
 
 
 def from_weights(variant: str, source: str) -> Artifact:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib.util
 import json
 import os
@@ -24,6 +23,7 @@ from keras_resnet.inference.formats import FORMATS, Format, Order
 from keras_resnet.inference.preparation import preparation_of
 from keras_resnet.inference.rebuild import is_float32, prepared_input, rebuild
 from keras_resnet.nearest import suggest
+from keras_resnet.run_files import HISTORY, read_history
 
 # Images for int8 calibration: what NNCF takes by default.
 CALIBRATION_IMAGES = 300
@@ -228,12 +228,9 @@ def _run_accuracy(model):
     if not isinstance(model, str | os.PathLike):
         return None
     folder = Path(model) if Path(model).is_dir() else Path(model).parent
-    history = folder / "history.csv"
-    if not history.is_file():
-        return None
-    with open(history, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return float(rows[-1]["test_accuracy"]) if rows and "test_accuracy" in rows[-1] else None
+    history = folder / HISTORY
+    rows = read_history(history) if history.is_file() else []
+    return rows[-1].get("test_accuracy") if rows else None
 
 
 def _describe(comparison, calibration):

@@ -6,7 +6,6 @@ pixels of 0 to 255, ``(batch, height, width, channels)``, to probabilities ``(ba
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -17,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_resnet.inference.check import BARS
 from keras_resnet.inference.preparation import Preparation
 from keras_resnet.inference.saved_model import open_saved_model, write_saved_model
+from keras_resnet.run_files import parse_json, read_text
 
 # The newest that tf2onnx 1.17 writes.
 ONNX_OPSET = 18
@@ -238,5 +239,12 @@ def open_export(path):
         endings = ", ".join(kind.suffix for kind in FORMATS.values() if kind.suffix)
         raise ValueError(f"{path}: expected a file that ends in {endings}, or the folder of a SavedModel.")
     card = path.with_name(f"{path.name}.card.json")
-    precision = json.loads(card.read_text(encoding="utf-8"))["precision"] if card.is_file() else None
-    return kind.open(str(path), precision)
+    return kind.open(str(path), _precision(card) if card.is_file() else None)
+
+
+def _precision(card):
+    found = parse_json(read_text(card), card)
+    precision = found.get("precision") if isinstance(found, dict) else None
+    if precision not in BARS:
+        raise ValueError(f"{card}: precision is {precision!r}; it must be one of {tuple(BARS)}.")
+    return precision

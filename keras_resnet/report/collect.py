@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import statistics
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +11,18 @@ import numpy as np
 
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.pipeline import make_dataset
-from keras_resnet.inference.artifacts import open_model, read_config
+from keras_resnet.inference.artifacts import open_model
 from keras_resnet.report.examine import Example, Findings, examine
 from keras_resnet.report.gradcam import gradcam
+from keras_resnet.run_files import (
+    CLASSES,
+    ENVIRONMENT,
+    HISTORY,
+    read_classes,
+    read_config,
+    read_environment,
+    read_history,
+)
 from keras_resnet.summary import Row, shape_table, stage_outputs
 
 # Coarser maps say no more than "left" or "right".
@@ -98,9 +105,9 @@ def read_run(folder) -> RunRecord:
     return RunRecord(
         folder=folder,
         config=read_config(folder),
-        environment=_read(folder / "env.json", lambda text: dict(json.loads(text)), {}),
-        history=_read(folder / "history.csv", _history, []),
-        class_names=_read(folder / "classes.txt", lambda text: tuple(text.splitlines()), ()),
+        environment=_if_there(read_environment, folder / ENVIRONMENT, {}),
+        history=_if_there(read_history, folder / HISTORY, []),
+        class_names=_if_there(read_classes, folder / CLASSES, ()),
     )
 
 
@@ -167,18 +174,5 @@ def _heat(model, mistakes: list[Example], hits: list[Example]) -> Heat:
     return Heat(stage, stages[stage].shape[1:3], parts[0], parts[2], parts[1])
 
 
-def _read(path, parse, absent):
-    """What a file says, or `absent` where there is none."""
-    if not path.is_file():
-        return absent
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (ValueError, TypeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _history(text):
-    rows = list(csv.DictReader(text.splitlines()))
-    if any(None in row or None in row.values() for row in rows):
-        raise ValueError("a row has not as many values as there are columns")
-    return [{key: float(value) for key, value in row.items()} for row in rows]
+def _if_there(read, path, absent):
+    return read(path) if path.is_file() else absent

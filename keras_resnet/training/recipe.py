@@ -6,12 +6,10 @@ import itertools
 import math
 import types
 from dataclasses import MISSING, dataclass, field, fields, replace
-from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
-import yaml
-
 from keras_resnet.nearest import suggest
+from keras_resnet.run_files import parse_yaml, read_text
 from keras_resnet.variant import Variant
 
 CHOICES = {
@@ -173,12 +171,7 @@ def read_recipe(path) -> Recipe:
     Raises:
         ValueError: the file cannot be read, holds anything but plain values, or is no recipe.
     """
-    try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no plain YAML: {' '.join(str(error).split())}") from error
+    settings = parse_yaml(read_text(path), path)
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: expected fields of a recipe, such as 'epochs: 90'.")
     needed = [f.name for f in fields(Recipe) if f.default is MISSING and f.default_factory is MISSING]

@@ -23,9 +23,9 @@ import yaml
 
 import keras_resnet
 from keras_resnet.files import write_text, written_aside
-from keras_resnet.inference.artifacts import read_config
 from keras_resnet.inference.evaluate import Evaluation
 from keras_resnet.processor import processor
+from keras_resnet.run_files import CLASSES, CONFIG, ENVIRONMENT, read_config, write_classes
 from keras_resnet.training.states import differences
 
 try:
@@ -56,10 +56,10 @@ def create(out, config: dict, class_names) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and is not an empty folder; choose another for this run.")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "env.json", json.dumps(environment(), indent=2) + "\n")
-    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in class_names))
+    write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
+    write_classes(folder / CLASSES, class_names)
     # Last: with it the folder is a run.
-    write_text(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     return folder
 
 
