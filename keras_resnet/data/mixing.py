@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from keras_resnet.data.errors import integers
+
 # Beyond every epoch number in `transforms.uniforms`: the streams of random numbers never meet.
 _STREAM = 2**31
 _ATTRIBUTES = ("class_names", "num_examples", "steps_per_epoch", "crop_fraction")
@@ -24,6 +26,7 @@ def mix_dataset(
         start_step: Number of the first batch; the `start_step` of `make_dataset`.
         **options: `mixup`, `cutmix` and `label_smoothing` of `mix`.
     """
+    seed, start_step = integers(seed=seed, start_step=start_step)
     classes = len(dataset.class_names)
 
     def mixed(step, batch):
@@ -68,7 +71,7 @@ def mix(
     if not (mixup or cutmix):
         return images, labels
     shape = images.shape
-    seeds = [[(seed << 32) + _STREAM + which, tf.cast(step, tf.int64)] for which in range(4)]
+    seeds = [[(int(seed) << 32) + _STREAM + which, tf.cast(step, tf.int64)] for which in range(4)]
 
     def by_sum():
         return _mixup(images, _beta(mixup, seeds[0]))

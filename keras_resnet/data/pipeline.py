@@ -7,7 +7,7 @@ from dataclasses import replace
 import tensorflow as tf
 
 from keras_resnet.data.augment import POLICIES
-from keras_resnet.data.errors import DataError
+from keras_resnet.data.errors import DataError, integers
 from keras_resnet.data.order import draws, part_of, positions, stream
 from keras_resnet.data.plan import Plan
 from keras_resnet.data.sources import open_source
@@ -88,6 +88,11 @@ def make_dataset(
     Raises:
         DataError: the data cannot be used. A bad image is found when its batch is made.
     """
+    image_size, batch_size, seed, start_step, crop_padding, augment_ops, repeats = integers(
+        image_size=image_size, batch_size=batch_size, seed=seed, start_step=start_step,
+        crop_padding=crop_padding, augment_ops=augment_ops, repeats=repeats,
+    )  # fmt: skip
+    share = tuple(integers(part=share[0], parts=share[1]))
     _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation)
     _check_augmentation(augment, augment_magnitude, augment_ops, color_jitter, erase, repeats)
     source = open_source(data, split, data_dir=data_dir, download=download)
@@ -126,7 +131,8 @@ def make_dataset(
 
 def _batches(source, plan, training, seed, batch_size, steps, start_step, repeats, share):
     numbers = draws(plan.numbers, training, seed, batch_size, steps, start_step)
-    numbers = part_of(numbers, True, batch_size, share)
+    if training:  # otherwise all are zero
+        numbers = part_of(numbers, training, batch_size, share)
     if source.records is None:
         elements = positions(source.size, training, seed, batch_size, steps, start_step, repeats)
         elements = part_of(elements, training, batch_size, share)
@@ -137,9 +143,8 @@ def _batches(source, plan, training, seed, batch_size, steps, start_step, repeat
             )
         elements = elements.unbatch()
     else:
-        elements = stream(
-            source.records, training, seed, steps * batch_size, start_step * batch_size, repeats
-        )
+        per_epoch, start = steps * batch_size, start_step * batch_size
+        elements = stream(source.records, source.size, training, seed, per_epoch, start, repeats)
         if share[1] > 1:
             elements = part_of(elements.batch(batch_size), training, batch_size, share).unbatch()
     prepare = plan.of_one_image(source)
@@ -179,7 +184,10 @@ def _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interp
 def _check_share(share, training, batch_size):
     part, parts = share
     if not 0 <= part < parts or (training and batch_size % parts):
-        raise DataError(f"share={share}: batch_size={batch_size} has no equal parts of that number.")
+        raise DataError(
+            f"share={share}: the part must be below the number of parts, which must divide "
+            f"batch_size={batch_size} in training."
+        )
 
 
 def _check_augmentation(augment, magnitude, operations, jitter, erase, repeats):

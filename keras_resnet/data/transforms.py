@@ -42,11 +42,27 @@ def uniforms(seed: int, epoch, position, count: int, numbers: int):
     Returns:
         float32 ``(count, numbers)``.
     """
-    key = tf.cast((seed << 32) + epoch, tf.uint64)
     counter = tf.cast(position * (numbers // 4), tf.uint64)
     return tf.raw_ops.StatelessRandomUniformV2(
-        shape=[count, numbers], key=[key], counter=[counter, tf.zeros((), tf.uint64)], alg=1
+        shape=[count, numbers], key=[_key(seed, epoch)], counter=[counter, tf.zeros((), tf.uint64)], alg=1
     )
+
+
+def keys(seed: int, epoch, window):
+    """Two keys of three numbers each, uint32 ``(2, 3)``: a hash of seed, epoch and window.
+
+    They come from the generator of `uniforms`, from counters that it never reaches.
+    """
+    # Six numbers take two counters.
+    counter = tf.stack([tf.cast(2 * window, tf.uint64), tf.ones((), tf.uint64)])
+    return tf.raw_ops.StatelessRandomUniformFullIntV2(
+        shape=[2, 3], key=[_key(seed, epoch)], counter=counter, alg=1, dtype=tf.uint32
+    )
+
+
+def _key(seed, epoch):
+    # A shift would push a number of numpy out of its 32 bits.
+    return tf.cast(tf.cast(seed, tf.int64) * 2**32 + epoch, tf.uint64)
 
 
 def flip(images, u):
