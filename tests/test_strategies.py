@@ -103,6 +103,71 @@ print("restart", outcome(killed) == outcome(whole.folder))
 )
 
 
+ANSWERS = (
+    TWO
+    + """
+import contextlib
+from PIL import Image
+import keras_resnet as kr
+from keras_resnet.inference.artifacts import Artifact
+from keras_resnet.report.examine import examine
+
+folder, rng = sys.argv[1], np.random.default_rng(0)
+x, y = rng.integers(0, 256, (9, 8, 8, 3), np.uint8), np.arange(9) % 4
+for i, image in enumerate(x):
+    Image.fromarray(image).save(f"{folder}/{i}.png")
+
+def network():
+    keras.utils.set_random_seed(0)
+    model = kr.build_resnet(
+        stages=((1, 8),), block="basic", stem="conv3", stem_pool=None, stem_filters=8, num_classes=4,
+        input_shape=(8, 8, 3), normalization=(0.5, 0.25), zero_init_last=False,
+    )
+    model.get_layer("head").kernel.assign(rng_head)
+    return model
+
+def batches(size):
+    return kr.make_dataset((x, y), "train", training=False, batch_size=size)
+
+def answers(model):
+    for size in (1, 4):
+        found = kr.evaluate(model, batches(size))
+        yield [found.count, found.top1, found.top5, found.loss]
+    found = examine(model, batches(4))
+    yield [found.evaluation.count, found.calibration.counts.sum(), found.calibration.error]
+    artifact = Artifact(model, tuple("abcd"), {"crop_fraction": 1.0})
+    yield [dict(one.classes)[name] for one in kr.predict(artifact, folder, batch_size=4) for name in "abcd"]
+    yield kr.gradcam(model, x)
+    kr.recalibrate_bn(model, batches(4), 3)
+    yield np.concatenate([v.numpy().ravel() for v in model.weights])
+
+rng_head = rng.normal(size=(8, 4)).astype("float32")
+single = network()
+expected = list(answers(single))
+assert expected[0][0] == 9 and len({tuple(np.round(e, 6)) for e in expected[:2]}) == 1
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+for name, strategy in {"mirrored": mirrored, "one": tf.distribute.OneDeviceStrategy("CPU:1")}.items():
+    for built, used in ((True, False), (True, True), (False, True)):
+        with strategy.scope() if built else contextlib.nullcontext():
+            model = network()
+        with strategy.scope() if used else contextlib.nullcontext():
+            found = list(answers(model))
+        off = max(np.abs(np.subtract(a, b)).max() for a, b in zip(found, expected, strict=True))
+        print(f"{name}/{built}/{used}", off)
+with mirrored.scope():
+    model = network()
+file = kr.export(Artifact(model, tuple("abcd"), {"crop_fraction": 1.0}), f"{folder}/file").path
+print("export", np.abs(kr.open_export(file)(x) - network().predict(x, verbose=0)).max())
+for refused in (lambda: kr.export(model, f"{folder}/other"), lambda: kr.finetune(model, None)):
+    try:
+        with mirrored.scope():
+            refused()
+    except ValueError as error:
+        print("refused", str(error).endswith("leave the scope of the strategy, which has 2."))
+"""
+)
+
+
 def run(code, *arguments):
     finished = subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -117,6 +182,16 @@ def test_weights_are_those_of_one_device_with_an_uneven_last_batch():
     _, figures = run(SAME_WEIGHTS)
     assert float(figures["weights"]) < 1e-6
     assert float(figures["history"]) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:.*SavedModel")
+def test_every_answer_counts_each_image_once_under_every_strategy(tmp_path):
+    output, figures = run(ANSWERS, str(tmp_path))
+    pairs = {name: float(value) for name, value in figures.items() if "/" in name}
+    assert len(pairs) == 6
+    assert max(pairs.values()) < 1e-5
+    assert float(figures["export"]) < 1e-5
+    assert output.count("refused True") == 2
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.inference.artifacts import check_takes_pixels
+from keras_resnet.inference.forward import batch_function
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ def evaluate(
     _check_fit(model, data)
     classes = model.output_shape[-1]
     confusion = np.zeros((classes, classes), np.int64)
-    hits5, loss = 0, 0.0
+    hits5, loss, outputs_of = 0, 0.0, batch_function(model)
     with clear_errors():
         for images, labels in data.as_numpy_iterator():
-            probabilities = to_probabilities(model.predict_on_batch(images))
+            probabilities = to_probabilities(outputs_of(images))
             if on_batch is not None:
                 on_batch(images, labels, probabilities)
             order = np.argsort(-probabilities, axis=1, kind="stable")

@@ -20,6 +20,7 @@ from keras_resnet.inference.artifacts import Artifact, check_takes_pixels, open_
 from keras_resnet.inference.check import BARS, Comparison, ExportError, check, compare, load_images, run_all
 from keras_resnet.inference.evaluate import to_probabilities
 from keras_resnet.inference.formats import FORMATS, Format, Order
+from keras_resnet.inference.forward import batch_function, check_one_device
 from keras_resnet.inference.preparation import preparation_of
 from keras_resnet.inference.rebuild import is_float32, prepared_input, rebuild
 from keras_resnet.nearest import suggest
@@ -97,6 +98,7 @@ def export(
         DataError: the calibration data cannot be used.
         ExportError: the file cannot be written, or does not compute what the model does.
     """
+    check_one_device("export")
     artifact = _artifact(model)
     kind = _format(format, precision, calibration)
     path = _default_path(model, artifact, format, precision) if path is None else Path(path)
@@ -207,7 +209,7 @@ def _verify(model, rebuilt, kind, order, pixels, labels, path):
     # GPUs multiply float32 with fewer bits.
     with keras.device("cpu:0"):
         source = model if is_float32(model) and prepared_input(model) is model.input else rebuilt
-        reference = to_probabilities(run_all(source.predict_on_batch, pixels))
+        reference = to_probabilities(run_all(batch_function(source), pixels))
     try:
         run = kind.open(order.path, order.precision)
         comparison = compare(reference, run_all(run, pixels), labels)

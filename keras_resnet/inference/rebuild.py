@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_resnet.graphs import deep_graphs, functional_model
 from keras_resnet.inference.evaluate import to_probabilities
+from keras_resnet.inference.forward import batch_function
 from keras_resnet.layers import StandardizedConv2D
 
 
@@ -90,7 +91,7 @@ def _grouped_convolution(layer, inputs, kernel):
 
 def _with_probabilities(model):
     """The model with a softmax, if its outputs are logits in the sense of `to_probabilities`."""
-    outputs = model.predict_on_batch(
+    outputs = batch_function(model)(
         np.zeros((1, *(side or 224 for side in model.input.shape[1:])), np.float32)
     )
     if np.array_equal(outputs, to_probabilities(outputs)):

@@ -11,6 +11,7 @@ from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.graphs import deep_graphs, functional_model
 from keras_resnet.inference.artifacts import check_takes_pixels
+from keras_resnet.inference.forward import check_one_device
 from keras_resnet.kernels import accelerate
 from keras_resnet.report.examine import examine
 from keras_resnet.report.write import report_run
@@ -79,6 +80,7 @@ def finetune(
         DataError: the images do not fit the model, or the two datasets differ.
         FloatingPointError: the loss became NaN or infinite.
     """
+    check_one_device("finetune")
     _check(epochs, unfreeze_every, learning_rate, layer_decay)
     _check_patience(patience, validation)
     check_takes_pixels(model)
