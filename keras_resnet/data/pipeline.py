@@ -37,6 +37,7 @@ def make_dataset(
     crop_fraction: float | None = None,
     interpolation: str = "bilinear",
     share: tuple[int, int] = (0, 1),
+    layout: str | None = None,
     data_dir=None,
     download: bool = True,
 ) -> tf.data.Dataset:
@@ -78,6 +79,9 @@ def make_dataset(
         share: ``(part, parts)``: only this part of the data, decoded by one of several workers. In
             training an equal part of every batch, `batch_size` being that of all; otherwise every
             `parts`-th image, in batches of `batch_size`.
+        layout: For a folder: ``"splits"`` if the folders in it are splits such as ``train`` and
+            ``val``, which hold class folders, or ``"classes"``. By default decided by their names
+            and what they hold; folders that could be both are an error.
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
 
@@ -95,7 +99,7 @@ def make_dataset(
     share = tuple(integers(part=share[0], parts=share[1]))
     _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation)
     _check_augmentation(augment, augment_magnitude, augment_ops, color_jitter, erase, repeats)
-    source = open_source(data, split, data_dir=data_dir, download=download)
+    source = open_source(data, split, layout=layout, data_dir=data_dir, download=download)
     training = split == "train" if training is None else training
     _check_share(share, training, batch_size)
     steps = source.size // batch_size if training else -(-source.size // batch_size)
