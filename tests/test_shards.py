@@ -93,7 +93,7 @@ def test_short_side_makes_large_images_smaller_only(images, tmp_path):
     assert sizes("small") == {(9, 6, 3)}
     prepare_tfrecords(images, tmp_path / "same", short_side=12)
     assert sizes("same") == {(18, 12, 3)}
-    with pytest.raises(DataError, match="short_side=0 must be at least 1"):
+    with pytest.raises(DataError, match="short_side=0 must be a whole number from 1 to 4096"):
         prepare_tfrecords(images, tmp_path / "none", short_side=0)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_resnet.arguments import side, whole
 from keras_resnet.data.contents import Unused
 from keras_resnet.data.decode import decode_image, read_file, show
 from keras_resnet.data.errors import DataError
@@ -58,16 +59,19 @@ def prepare_tfrecords(
     Raises:
         DataError: an image cannot be read, or `out` holds something else.
     """
-    if shard_size < 1 or (short_side is not None and short_side < 1):
-        raise DataError(f"shard_size={shard_size} and short_side={short_side} must be at least 1.")
+    try:
+        shard_size = whole("shard_size", shard_size)
+        short_side = None if short_side is None else side("short_side", short_side)
+    except ValueError as error:
+        raise DataError(str(error)) from None
     root, out = os.fspath(root), os.fspath(out)
     unused = Unused()
     splits = open_folder(root, layout, unused)
     if line := unused.summary():
         warnings.warn(line, stacklevel=2)
     if list(splits) in (["all"], ["train"]):
-        (whole,) = splits.values()
-        splits = {"train": hold_out(whole, False), "held_out": hold_out(whole, True)}
+        (every,) = splits.values()
+        splits = {"train": hold_out(every, False), "held_out": hold_out(every, True)}
     sizes = {name: len(folder.paths) for name, folder in splits.items()}
     os.makedirs(out, exist_ok=True)
     state = _open_state(out, _fingerprint(root, splits, short_side, shard_size))
