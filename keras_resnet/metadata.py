@@ -37,7 +37,7 @@ class Metadata:
     geometry: Geometry | None = None
 
 
-def describe(model: keras.Model, *, class_names=None, geometry: Geometry | None = None) -> keras.Model:
+def attach_metadata(model: keras.Model, *, class_names=None, geometry: Geometry | None = None) -> keras.Model:
     """Attach facts to the layers of `model`, in place; what is not given stays as it was.
 
     Args:
@@ -49,8 +49,9 @@ def describe(model: keras.Model, *, class_names=None, geometry: Geometry | None 
         ValueError: there are more or fewer names than outputs.
     """
     if class_names is not None:
-        names, outputs = tuple(map(str, class_names)), model.output_shape[-1]
-        if len(names) != outputs:
+        names = tuple(map(str, class_names))
+        if not _fits(names, model):
+            outputs = model.output_shape[-1]
             raise ValueError(f"{len(names)} class names for the {outputs} outputs of {model.name!r}.")
         for layer in _head(model):
             _attach(layer, replace(_attached(layer), class_names=names))
@@ -61,8 +62,10 @@ def describe(model: keras.Model, *, class_names=None, geometry: Geometry | None 
 
 
 def metadata_of(model: keras.Model) -> Metadata:
-    """What `describe`, or the file that the model was opened from, says about it."""
+    """What `attach_metadata`, or the file that the model was opened from, says about it."""
     names = next((found for layer in _head(model) if (found := _attached(layer).class_names)), None)
+    # Weights of a file can have come without its head.
+    names = names if names and _fits(names, model) else None
     geometries = (_attached(layer).geometry for layer in _input_layers(model))
     return Metadata(class_names=names, geometry=next(filter(None, geometries), None))
 
@@ -71,7 +74,7 @@ def restore_metadata(model: keras.Model, path) -> keras.Model:
     """Attach to a model that Keras has loaded from the ``.keras`` file `path` what the file knows.
 
     Raises:
-        ValueError: the facts in the file are not what `describe` writes.
+        ValueError: the facts in the file are not what `attach_metadata` writes.
     """
     with zipfile.ZipFile(path) as archive:
         config = json.loads(archive.read("config.json"))
@@ -101,6 +104,12 @@ def _from_json(facts):
         class_names=None if names is None else tuple(names),
         geometry=None if geometry is None else Geometry(**geometry),
     )
+
+
+def _fits(names, model):
+    outputs = model.output_shape[-1]
+    # One sigmoid unit tells two classes apart.
+    return len(names) == outputs or (outputs == 1 and len(names) == 2)
 
 
 def _attached(layer) -> Metadata:

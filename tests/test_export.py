@@ -17,6 +17,7 @@ from keras_resnet.cli import main
 from keras_resnet.inference import formats
 from keras_resnet.inference.check import BARS, Bar
 from keras_resnet.inference.rebuild import is_float32
+from keras_resnet.transform import Geometry
 
 
 @pytest.fixture(scope="module", params=MIXTURES)
@@ -145,7 +146,7 @@ def test_saved_model_serves_encoded_images_where_there_is_only_tensorflow(tmp_pa
     from keras_resnet.inference.artifacts import Artifact
 
     names = ("ant", "bee", "cat", "dog", "emu", "fox")
-    artifact = Artifact(network("basic"), names, {"crop_fraction": 0.8, "interpolation": "bicubic"})
+    artifact = Artifact(network("basic"), names, Geometry(crop_fraction=0.8, interpolation="bicubic"))
     export(artifact, tmp_path / "served")
     files = [
         save_image("a.png", size=(40, 25)), save_image("b.jpg", size=(9, 31)),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_resnet as kr
-from keras_resnet.metadata import Metadata, describe, metadata_of, restore_metadata
+from keras_resnet.metadata import Metadata, attach_metadata, metadata_of, restore_metadata
 from keras_resnet.transform import Geometry, crop_fraction_for
 
 NAMES = ("ant", "bée", "cat")
@@ -23,7 +23,7 @@ def network():
         ((1, 8),), block="basic", stem="conv3", stem_filters=8, num_classes=3, input_shape=(16, 16, 3),
         normalization=(0.5, 0.2),
     )  # fmt: skip
-    return describe(model, class_names=NAMES, geometry=WHOLE)
+    return attach_metadata(model, class_names=NAMES, geometry=WHOLE)
 
 
 def nested(network):
@@ -77,9 +77,9 @@ def test_what_was_not_said_is_not_known(network):
     assert metadata_of(fresh) == Metadata()
     assert metadata_of(keras.Sequential([keras.layers.Dense(2)])) == Metadata()
     with pytest.raises(ValueError, match="2 class names for the 3 outputs"):
-        describe(fresh, class_names=["a", "b"])
-    describe(fresh, geometry=Geometry(size=99))
-    assert metadata_of(describe(fresh, class_names=NAMES)) == Metadata(
+        attach_metadata(fresh, class_names=["a", "b"])
+    attach_metadata(fresh, geometry=Geometry(size=99))
+    assert metadata_of(attach_metadata(fresh, class_names=NAMES)) == Metadata(
         class_names=NAMES, geometry=Geometry(size=99)
     )
 

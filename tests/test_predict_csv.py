@@ -108,7 +108,7 @@ def test_tables_of_other_models_and_options_are_left_alone(artifact, folder, tmp
     before = out.read_bytes()
     with pytest.raises(ValueError, match=r"out\.csv begins with 'path,class_1.*where .* belongs"):
         predict_to_csv(artifact, folder, out, top=2)
-    other = type(artifact)(classifier(7), artifact.class_names, {})
+    other = type(artifact)(classifier(7), artifact.class_names, artifact.geometry)
     with pytest.raises(ValueError, match=r"out\.csv has .* where this model has .*another model made it"):
         predict_to_csv(other, folder, out)
     with pytest.raises(ValueError, match=r"features\.npy: there is no such file, but 6 rows belong into it"):

@@ -167,7 +167,7 @@ def test_train_on_photographs(folder, tmp_path):
         settings=dict(epochs=1, warmup_epochs=0.0, batch_size=5, crop="resized", dropout=0.1, drop_path=0.1),
     )  # fmt: skip
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
-    assert (config["crop_fraction"], config["channels"]) == (0.875, 3)
+    assert (config["crop_fraction"], config["channels"]) == (None, 3)
     assert run.evaluation.count == 2
 
 

@@ -82,13 +82,13 @@ def _evaluate(options):
 
     artifact = open_chosen(options)
     evaluation = evaluate(
-        artifact.model, options.data, options.split, batch_size=options.batch_size,
-        data_dir=options.data_dir, download=not options.no_download, **artifact.options,
+        artifact, options.data, options.split, batch_size=options.batch_size,
+        data_dir=options.data_dir, download=not options.no_download,
     )  # fmt: skip
     if options.json:
         figures = {key: getattr(evaluation, key) for key in ("top1", "top5", "loss")}
         asked = {"model": options.model, "data": options.data, "split": options.split}
-        print_json(options, {**asked, "images": evaluation.count, **figures})
+        print_json(options, {**asked, "images": evaluation.count, **figures, "note": evaluation.note})
     else:
         print(evaluation)
 

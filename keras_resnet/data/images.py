@@ -10,6 +10,8 @@ import math
 import numpy as np
 from PIL import Image
 
+from keras_resnet.transform import crop_fraction_for
+
 # Pixels of a resized image beyond which only its middle is computed.
 _MAX_RESIZED = 2**24
 
@@ -90,14 +92,18 @@ def resize_box(pixels: np.ndarray, size: int, box, interpolation: str) -> np.nda
     return _by_bands(pixels, across_then_down)
 
 
-def resize_and_crop(pixels: np.ndarray, size: int, crop_fraction: float = 1.0, interpolation="bilinear"):
+def resize_and_crop(
+    pixels: np.ndarray, size: int, crop_fraction: float | None = 1.0, interpolation: str = "bilinear"
+):
     """Resize the short side to ``floor(size / crop_fraction)`` and cut ``(size, size)`` out of the middle.
 
     Antialiased by Pillow, with whose resizing torchvision and timm evaluate. Bilinear, only the
     pixels that are kept are computed, which leaves few of a thousand one grey level off: Pillow
     rounds boxes to single precision. Bicubic filters make two levels of that, so that there the
-    whole image is resized. `interpolation` is "bilinear" or "bicubic".
+    whole image is resized. `interpolation` is "bilinear" or "bicubic". A `crop_fraction` of ``None``
+    is that of a `keras_resnet.transform.Geometry`.
     """
+    crop_fraction = crop_fraction_for(*pixels.shape[1::-1], size, crop_fraction)
     if pixels.shape[:2] == (size, size) and crop_fraction == 1.0:
         return pixels
     height, width = pixels.shape[:2]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_resnet import arguments
+from keras_resnet.data.errors import integers
 
 # Beyond every epoch number in `transforms.uniforms`: the streams of random numbers never meet.
 _STREAM = 2**31
-_ATTRIBUTES = ("class_names", "num_examples", "steps_per_epoch", "crop_fraction")
+_ATTRIBUTES = ("class_names", "named", "num_examples", "steps_per_epoch", "crop_fraction", "prepared")
 
 
 def mix_dataset(
@@ -26,7 +26,7 @@ def mix_dataset(
         start_step: Number of the first batch; the `start_step` of `make_dataset`.
         **options: `mixup`, `cutmix` and `label_smoothing` of `mix`.
     """
-    seed, start_step = arguments.seed("seed", seed), arguments.whole("start_step", start_step, least=0)
+    seed, start_step = integers(seed=seed, start_step=start_step)
     classes = len(dataset.class_names)
 
     def mixed(step, batch):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import tensorflow as tf
 
-from keras_resnet import arguments
 from keras_resnet.data.augment import POLICIES
-from keras_resnet.data.errors import DataError
+from keras_resnet.data.errors import DataError, integers
 from keras_resnet.data.order import draws, part_of, positions, stream
 from keras_resnet.data.plan import Plan
 from keras_resnet.data.sources import open_source
+from keras_resnet.transform import INTERPOLATIONS, USUAL_SIZE
 
 CROPS = (None, "pad", "resized")
-INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 def make_dataset(
@@ -39,7 +37,6 @@ def make_dataset(
     crop_fraction: float | None = None,
     interpolation: str = "bilinear",
     share: tuple[int, int] = (0, 1),
-    layout: str | None = None,
     data_dir=None,
     download: bool = True,
 ) -> tf.data.Dataset:
@@ -75,42 +72,40 @@ def make_dataset(
         erase: In training, the part of the images in which a rectangle is made grey.
         repeats: In training, how often an image comes in succession, each time augmented anew;
             an epoch keeps its length, and so sees fewer images (arXiv:1901.09335).
-        crop_fraction: How much of the short side is kept where nothing is random; by default
-            0.875 where the sizes of the images differ and 1 where they do not.
+        crop_fraction: How much of the short side is kept where nothing is random. By default all of it
+            if the images have one size; if their sizes differ, 0.875, but all of an image that has exactly
+            the wanted size.
         interpolation: ``"bilinear"`` or ``"bicubic"``, where nothing is random.
         share: ``(part, parts)``: only this part of the data, decoded by one of several workers. In
             training an equal part of every batch, `batch_size` being that of all; otherwise every
             `parts`-th image, in batches of `batch_size`.
-        layout: For a folder: ``"splits"`` if the folders in it are splits such as ``train`` and
-            ``val``, which hold class folders, or ``"classes"``. By default decided by their names
-            and what they hold; folders that could be both are an error.
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
 
     Returns:
-        A `tf.data.Dataset` with the attributes `class_names`, `num_examples`,
-        `steps_per_epoch` and `crop_fraction`.
+        A `tf.data.Dataset` with the attributes `class_names`, `named` (whether these are more than
+        numbers), `num_examples`, `steps_per_epoch`, `crop_fraction` and `prepared` (whether images
+        were resized or cropped).
 
     Raises:
         DataError: the data cannot be used. A bad image is found when its batch is made.
     """
-    (image_size, batch_size, seed, start_step, crop, crop_padding, flip, augment, augment_magnitude,
-     augment_ops, color_jitter, erase, repeats, crop_fraction, interpolation) = _checked(
-        image_size=image_size, batch_size=batch_size, seed=seed, start_step=start_step, crop=crop,
-        crop_padding=crop_padding, flip=flip, augment=augment, augment_magnitude=augment_magnitude,
-        augment_ops=augment_ops, color_jitter=color_jitter, erase=erase, repeats=repeats,
-        crop_fraction=crop_fraction, interpolation=interpolation,
+    image_size, batch_size, seed, start_step, crop_padding, augment_ops, repeats = integers(
+        image_size=image_size, batch_size=batch_size, seed=seed, start_step=start_step,
+        crop_padding=crop_padding, augment_ops=augment_ops, repeats=repeats,
     )  # fmt: skip
-    share = _checked(part=share[0], parts=share[1])
-    source = open_source(data, split, layout=layout, data_dir=data_dir, download=download)
+    share = tuple(integers(part=share[0], parts=share[1]))
+    _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation)
+    _check_augmentation(augment, augment_magnitude, augment_ops, color_jitter, erase, repeats)
+    source = open_source(data, split, data_dir=data_dir, download=download)
     training = split == "train" if training is None else training
     _check_share(share, training, batch_size)
     steps = source.size // batch_size if training else -(-source.size // batch_size)
     if steps == 0:
         raise DataError(f"batch_size={batch_size} is above the {source.size} images of split {split!r}.")
-    size = image_size or max(source.image_shape[0] or 0, source.image_shape[1] or 0) or 224
-    if crop_fraction is None:
-        crop_fraction = 0.875 if None in source.image_shape and not training else 1.0
+    size = image_size or max(source.image_shape[0] or 0, source.image_shape[1] or 0) or USUAL_SIZE
+    if crop_fraction is None and (training or None not in source.image_shape):
+        crop_fraction = 1.0
     if training:
         plan = Plan(
             size, crop, crop_padding, flip, augment, augment_magnitude, augment_ops, color_jitter, erase,
@@ -129,10 +124,41 @@ def make_dataset(
         own = len(range(share[0], left, share[1]))
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(-(-own // batch_size)))
     dataset = dataset.prefetch(2).with_options(fixed_parallelism())
-    dataset.class_names = source.class_names
-    dataset.num_examples = source.size
-    dataset.steps_per_epoch = steps
-    dataset.crop_fraction = crop_fraction
+    prepared = training or (size, size) != source.image_shape[:2] or crop_fraction != 1
+    return _with_facts(dataset, source, steps, crop_fraction, prepared)
+
+
+def raw_dataset(
+    data, split: str = "held_out", *, batch_size: int = 128, data_dir=None, download: bool = True
+):
+    """One pass over the images as they are, for a model that prepares them itself.
+
+    Args:
+        data: See `make_dataset`.
+        split: See `make_dataset`.
+        batch_size: Images in a batch, if all have one size; else there is one image in each.
+        data_dir: See `make_dataset`.
+        download: See `make_dataset`.
+
+    Returns:
+        A dataset as `make_dataset` makes it.
+
+    Raises:
+        DataError: the data cannot be used.
+    """
+    source = open_source(data, split, data_dir=data_dir, download=download)
+    batch_size = batch_size if None not in source.image_shape else 1
+    steps = -(-source.size // batch_size)
+    dataset = _batches(source, Plan(None), False, 0, batch_size, steps, 0, 1, (0, 1))
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+    dataset = dataset.prefetch(2).with_options(fixed_parallelism())
+    return _with_facts(dataset, source, steps, 1.0, False)
+
+
+def _with_facts(dataset, source, steps, crop_fraction, prepared):
+    dataset.class_names, dataset.named = source.class_names, source.named
+    dataset.num_examples, dataset.steps_per_epoch = source.size, steps
+    dataset.crop_fraction, dataset.prepared = crop_fraction, prepared
     return dataset
 
 
@@ -175,43 +201,37 @@ def fixed_parallelism() -> tf.data.Options:
     return options
 
 
+def _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation):
+    if crop not in CROPS:
+        raise DataError(f"crop={crop!r} is unknown; choose one of {CROPS}.")
+    if interpolation not in INTERPOLATIONS:
+        raise DataError(f"interpolation={interpolation!r} is unknown; choose one of {INTERPOLATIONS}.")
+    if batch_size < 1 or (image_size is not None and image_size < 1):
+        raise DataError(f"batch_size={batch_size} and image_size={image_size} must be at least 1.")
+    if not 0 <= seed < 2**31 or start_step < 0:
+        raise DataError(f"seed={seed} must be in [0, 2**31), start_step={start_step} at least 0.")
+    if crop_fraction is not None and not 0 < crop_fraction <= 1:
+        raise DataError(f"crop_fraction={crop_fraction} must be above 0 and at most 1.")
+
+
 def _check_share(share, training, batch_size):
     part, parts = share
     if not 0 <= part < parts or (training and batch_size % parts):
         raise DataError(
-            f"share={tuple(share)}: the part must be below the number of parts, which must divide "
+            f"share={share}: the part must be below the number of parts, which must divide "
             f"batch_size={batch_size} in training."
         )
 
 
-def _checked(**given):
-    """The arguments, in their order, as plain numbers."""
-    try:
-        return [_KINDS[name](name, value) for name, value in given.items()]
-    except ValueError as error:
-        raise DataError(str(error)) from None
-
-
-def _or_none(check):
-    return lambda name, value: None if value is None else check(name, value)
-
-
-_KINDS = {
-    "image_size": _or_none(arguments.side),
-    "batch_size": arguments.whole,
-    "seed": arguments.seed,
-    "start_step": partial(arguments.whole, least=0),
-    "crop": partial(arguments.choice, allowed=CROPS),
-    "crop_padding": partial(arguments.whole, least=0, most=arguments.LARGEST_SIDE),
-    "flip": arguments.flag,
-    "augment": partial(arguments.choice, allowed=POLICIES),
-    "augment_magnitude": partial(arguments.real, least=0, most=10),
-    "augment_ops": partial(arguments.whole, most=100),
-    "color_jitter": partial(arguments.real, least=0),
-    "erase": arguments.probability,
-    "repeats": arguments.whole,
-    "part": partial(arguments.whole, least=0),
-    "parts": arguments.whole,
-    "crop_fraction": _or_none(arguments.fraction),
-    "interpolation": partial(arguments.choice, allowed=INTERPOLATIONS),
-}
+def _check_augmentation(augment, magnitude, operations, jitter, erase, repeats):
+    if augment not in POLICIES:
+        raise DataError(f"augment={augment!r} is unknown; choose one of {POLICIES}.")
+    if not 0 <= magnitude <= 10 or operations < 1:
+        raise DataError(
+            f"augment_magnitude={magnitude} must be from 0 to 10, augment_ops={operations} at least 1."
+        )
+    if jitter < 0 or not 0 <= erase <= 1 or repeats < 1:
+        raise DataError(
+            f"color_jitter={jitter} must be at least 0, erase={erase} from 0 to 1, "
+            f"repeats={repeats} at least 1."
+        )

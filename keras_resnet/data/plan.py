@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_resnet.data import augment, images, transforms
 from keras_resnet.data.sources import Source
 from keras_resnet.data.transforms import AREA, ASPECT, AUGMENT, FLIP, JITTER, LEFT, TOP
+from keras_resnet.transform import crop_fraction_for
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,10 @@ class Plan:
 
     They are done to single images, or, where the images are in memory and need no more than
     padded crop and flip, to whole batches, which costs a tenth. Erasing is done to batches.
+    Without a `size` images stay as they are.
     """
 
-    size: int
+    size: int | None
     crop: str | None = None
     crop_padding: int = 0
     flip: bool = False
@@ -30,7 +32,7 @@ class Plan:
     augment_ops: int = 1
     color_jitter: float = 0.0
     erase: float = 0.0
-    crop_fraction: float = 1.0
+    crop_fraction: float | None = 1.0
     interpolation: str = "bilinear"
 
     @property
@@ -45,8 +47,8 @@ class Plan:
 
     def alters_single_images(self, shape) -> bool:
         """Whether images of this shape need more than `of_a_batch`."""
-        resized = shape[:2] != (self.size, self.size) or self.crop_fraction != 1
-        return self.needs_colour or self.crop == "resized" or resized
+        resized = self.size and (shape[:2] != (self.size, self.size) or self.crop_fraction != 1)
+        return bool(self.needs_colour or self.crop == "resized" or resized)
 
     def shrinks(self, shape) -> bool:
         """Whether images of this shape are all resized alike, to what needs no more memory."""
@@ -109,6 +111,8 @@ class Plan:
         return augment.augment(pixels, self._augmentations(u)) if self.needs_colour else pixels
 
     def _middle(self, read):
+        if self.size is None:
+            return read(lambda width, height: (0, 0, width, height), 0)
         if self.interpolation != "bilinear":  # which needs the whole image
             pixels, label = read(lambda width, height: (0, 0, width, height), 0)
             return images.resize_and_crop(pixels, self.size, self.crop_fraction, self.interpolation), label
@@ -116,9 +120,10 @@ class Plan:
 
         def choose(width, height):
             nonlocal box
-            if (width, height) == (self.size, self.size) and self.crop_fraction == 1:
+            fraction = crop_fraction_for(width, height, self.size, self.crop_fraction)
+            if (width, height) == (self.size, self.size) and fraction == 1:
                 return 0, 0, width, height
-            box = images.middle(width, height, self.size, self.crop_fraction)
+            box = images.middle(width, height, self.size, fraction)
             part = images.window(box, width, height, self.size)
             box = images.within(box, part)
             return part

@@ -111,7 +111,7 @@ def resize(image, size: int):
     return tf.cast(levels[0] + 0.5, tf.uint8)
 
 
-def resize_and_crop(image, size: int, crop_fraction: float = 1.0, interpolation: str = "bilinear"):
+def resize_and_crop(image, size: int, crop_fraction: float | None = 1.0, interpolation: str = "bilinear"):
     """`keras_resnet.data.images.resize_and_crop` of one image as a TensorFlow operation."""
     if image.shape[:2] == (size, size) and crop_fraction == 1.0:
         return image

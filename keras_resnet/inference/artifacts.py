@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ import keras
 
 import keras_resnet.layers  # noqa: F401  registers the layers that some files name
 from keras_resnet.builders import build_model
+from keras_resnet.data.names import canonical, listed
 from keras_resnet.graphs import deep_graphs
 from keras_resnet.kernels import accelerate
+from keras_resnet.metadata import attach_metadata, metadata_of, restore_metadata
 from keras_resnet.run_files import CLASSES, CONFIG, read_classes, read_config
+from keras_resnet.transform import Geometry
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights.records import get_record, resolve
 
@@ -27,15 +31,19 @@ class Artifact:
 
     Attributes:
         model: Pixels of 0 to 255 in, probabilities out.
-        class_names: The classes, from classes.txt beside the model or from the record of its
-            weights; else their numbers.
-        options: How its images are prepared, as arguments of `make_dataset`: crop_fraction and
-            interpolation, where they are known.
+        class_names: The classes, from the model's file, from classes.txt next to it, or from the
+            record of its weights; else their numbers.
+        geometry: How images are resized and cropped for it.
     """
 
     model: keras.Model
     class_names: tuple[str, ...]
-    options: dict
+    geometry: Geometry
+
+    @property
+    def options(self) -> dict:
+        """The geometry as arguments of `make_dataset`."""
+        return {"crop_fraction": self.geometry.crop_fraction, "interpolation": self.geometry.interpolation}
 
 
 def open_model(path) -> Artifact:
@@ -61,31 +69,72 @@ def open_model(path) -> Artifact:
             model = accelerate(keras.saving.load_model(file, compile=False))
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is not a readable Keras model: {error}") from error
-    # Beside a file that is not of a run, a config.yaml may be any program's.
+    restore_metadata(model, file)
+    known = metadata_of(model)
+    names = _class_names(file, model, known.class_names)
+    return _artifact(model, names, known.geometry or _geometry_of_run(file.parent))
+
+
+def to_artifact(model) -> Artifact:
+    """Open whatever is called "a model": an `Artifact`, a Keras model, a run folder or a ``.keras`` file.
+
+    Raises:
+        ValueError: there is no such model, or it cannot be read.
+    """
+    if isinstance(model, Artifact):
+        return model
+    if isinstance(model, keras.Model):
+        known = metadata_of(model)
+        return _artifact(model, known.class_names, known.geometry)
+    if not isinstance(model, str | os.PathLike):
+        raise ValueError(f"expected a run folder, a .keras file or a Keras model; got {model!r}.")
+    return open_model(model)
+
+
+def _artifact(model, class_names, geometry) -> Artifact:
+    attach_metadata(model, class_names=class_names, geometry=geometry)
+    names = class_names or tuple(map(str, range(_outputs(model))))
+    return Artifact(model, names, geometry or Geometry())
+
+
+def _class_names(file, model, own):
+    """The names in the model's file and in classes.txt next to it, which agree where there are both."""
+    path = file.parent / CLASSES
+    if not path.is_file():
+        return own
+    beside = read_classes(path, _outputs(model) or None)
+    if own is not None and beside != tuple(map(canonical, own)):
+        raise ValueError(
+            f"{path} says {listed(beside)}; {file.name} itself says {listed(own)}: remove or mend {CLASSES}."
+        )
+    return beside
+
+
+def _geometry_of_run(folder) -> Geometry | None:
+    """What the configuration of a run says, for files that do not say it themselves."""
+    # Next to a file that is not of a run, a config.yaml may be any program's.
     keys = ("crop_fraction", "interpolation")
-    config = read_config(file.parent, keys=keys) if (file.parent / CONFIG).is_file() else {}
-    options = {key: config[key] for key in keys if key in config}
-    return Artifact(model, _class_names(file.parent / CLASSES, model), options)
+    config = read_config(folder, keys=keys) if (folder / CONFIG).is_file() else {}
+    known = {key: config[key] for key in keys if key in config}
+    return Geometry(**known) if known else None
 
 
-def _class_names(path, model):
+def _outputs(model) -> int:
+    """Classes of a classifier; 0 for a model that is none."""
     shape = model.output_shape if isinstance(model.output_shape, tuple) else ()
-    if path.is_file():
-        return read_classes(path, shape[-1] if len(shape) == 2 else None)
-    return tuple(map(str, range(shape[-1] if shape else 0)))
+    return shape[-1] if len(shape) == 2 else 0
 
 
 def from_weights(variant: str, source: str) -> Artifact:
     """Build a variant with the weights of a record or of a file; see `load_weights`.
 
-    The images are prepared as the record says; for a file as its kind usually is: ImageNet's
-    mean and standard deviation, and 0.875 of the short side where sizes differ.
+    Images are prepared as the record says. For a file they get ImageNet's mean and standard deviation,
+    and the crop of a `Geometry` that nobody stated.
 
     Raises:
         ValueError: the variant or the weights do not exist or do not fit.
     """
     source = resolve(source, variant)
-    options, names = {}, ()
     if Path(source).exists():
         model = build_model(variant, weights=source, normalization=(IMAGENET_MEAN, IMAGENET_STD))
     elif source.endswith(WEIGHT_FILES):
@@ -97,28 +146,4 @@ def from_weights(variant: str, source: str) -> Artifact:
             variant, weights=source, normalization=(transform.mean, transform.std),
             input_shape=(transform.size, transform.size, 3), num_classes=record.num_classes,
         )  # fmt: skip
-        options = {"crop_fraction": transform.crop_fraction, "interpolation": transform.interpolation}
-        names = record.class_names
-    return Artifact(model, names or tuple(map(str, range(model.output_shape[-1]))), options)
-
-
-def takes_pixels(model: keras.Model) -> bool:
-    """Whether a model normalises its input itself, by a Rescaling or Normalization layer."""
-    kinds = (keras.layers.Rescaling, keras.layers.Normalization)
-    return any(
-        takes_pixels(layer) if isinstance(layer, keras.Model) else isinstance(layer, kinds)
-        for layer in model.layers
-    )
-
-
-def check_takes_pixels(model: keras.Model) -> None:
-    """Raise ``ValueError`` for a model without a normalisation of its own.
-
-    Pixels of 0 to 255 would go straight into its first convolution, and the answer would be
-    confident and wrong.
-    """
-    if not takes_pixels(model):
-        raise ValueError(
-            f"{model.name!r} does not normalise its input: it has no Rescaling or Normalization layer. "
-            "Build it with normalization=(mean, std)."
-        )
+    return to_artifact(model)

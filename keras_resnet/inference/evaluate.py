@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.errors import DataError, clear_errors
-from keras_resnet.data.pipeline import make_dataset
-from keras_resnet.inference.artifacts import check_takes_pixels
+from keras_resnet.data.names import match_classes
+from keras_resnet.data.pipeline import make_dataset, raw_dataset
+from keras_resnet.inference.artifacts import Artifact, to_artifact
 from keras_resnet.inference.forward import batch_function
+from keras_resnet.inference.pixels import check_range, check_takes_pixels, prepares_images
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Evaluation:
         top5: Share of those whose class is among the five likeliest.
         loss: Mean cross-entropy, in nats.
         confusion: Counts, ``(true class, predicted class)``.
+        note: How classes of the data and of the model were brought together, unless they are the same.
     """
 
     count: int
@@ -32,38 +34,49 @@ class Evaluation:
     top5: float
     loss: float
     confusion: np.ndarray
+    note: str | None = None
 
     def __str__(self):
-        return f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f}, {self.count} images"
+        text = f"top-1 {self.top1:.2%}, top-5 {self.top5:.2%}, loss {self.loss:.4f}, {self.count} images"
+        return f"{text}; {self.note}" if self.note else text
 
 
 def evaluate(
-    model: keras.Model, data, split: str = "held_out", *, on_batch: Callable | None = None, **options
+    model, data, split: str = "held_out", *, on_batch: Callable | None = None, **options
 ) -> Evaluation:
     """Evaluate a classifier.
 
+    Images are resized and cropped as the model says (`open_model`); one that prepares its images
+    itself gets them as they are. Classes of the model and of the data are matched by name.
+
     Args:
-        model: Takes pixels of 0 to 255; returns probabilities or logits.
+        model: A Keras model, a run folder, a ``.keras`` file or an `Artifact`. It takes pixels of
+            0 to 255 and returns probabilities or logits.
         data: A finite dataset of `make_dataset`, or anything that `make_dataset` takes.
-        split: With the latter, which split.
-        on_batch: Called with the images, labels and probabilities of each batch, as arrays.
-        **options: With the latter, further arguments of `make_dataset`. The image size is the
-            model's own, where it has one.
+        split: Of data that are not a dataset yet, which split.
+        on_batch: Called with the images, labels and probabilities of each batch, as arrays; labels are
+            outputs of the model.
+        **options: Of data that are not a dataset yet, further arguments of `make_dataset`, instead of
+            what the model says.
 
     Raises:
         DataError: the data cannot be used, or have other classes or channels than the model.
         ValueError: the model does not normalise its input.
     """
+    artifact = to_artifact(model)
+    model = artifact.model
     check_takes_pixels(model)
     if not isinstance(data, tf.data.Dataset):
-        options.setdefault("image_size", model.input_shape[1])
-        data = make_dataset(data, split, training=False, **options)
+        data = evaluation_dataset(artifact, data, split, **options)
     _check_fit(model, data)
+    outputs, note = _outputs_of_labels(artifact, data)
     classes = model.output_shape[-1]
     confusion = np.zeros((classes, classes), np.int64)
-    hits5, loss, outputs_of = 0, 0.0, batch_function(model)
+    hits5, loss, brightest, outputs_of = 0, 0.0, 0.0, batch_function(model)
     with clear_errors():
         for images, labels in data.as_numpy_iterator():
+            brightest = max(brightest, check_range(images, True, model.name, dark=brightest > 1))
+            labels = labels if outputs is None else outputs[labels]
             probabilities = to_probabilities(outputs_of(images))
             if on_batch is not None:
                 on_batch(images, labels, probabilities)
@@ -73,7 +86,31 @@ def evaluate(
             right = probabilities[np.arange(len(labels)), labels]
             loss -= float(np.log(np.maximum(right, np.finfo(np.float32).tiny)).sum(dtype=np.float64))
     count = int(confusion.sum())
-    return Evaluation(count, confusion.trace() / count, hits5 / count, loss / count, confusion)
+    return Evaluation(count, confusion.trace() / count, hits5 / count, loss / count, confusion, note)
+
+
+def evaluation_dataset(artifact: Artifact, data, split: str = "held_out", **options):
+    """One pass over a split of `data`, as the model of `artifact` wants its images.
+
+    Args:
+        artifact: See `to_artifact`.
+        data: See `make_dataset`.
+        split: See `make_dataset`.
+        **options: Further arguments of `make_dataset`, instead of what the model says.
+
+    Raises:
+        DataError: the data cannot be used, or the options are about images that the model prepares itself.
+    """
+    if not prepares_images(artifact.model):
+        size = artifact.model.input_shape[1] or artifact.geometry.size
+        return make_dataset(
+            data, split, **{"training": False, "image_size": size} | artifact.options | options
+        )
+    if wrong := set(options) & {"image_size", "crop_fraction", "interpolation"}:
+        raise DataError(
+            f"{', '.join(sorted(wrong))}: {artifact.model.name!r} resizes and crops its images itself."
+        )
+    return raw_dataset(data, split, **options)
 
 
 def to_probabilities(outputs: np.ndarray) -> np.ndarray:
@@ -85,12 +122,24 @@ def to_probabilities(outputs: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
+def _outputs_of_labels(artifact, data):
+    """For each label of the data the output of the model, as an array; ``None`` if they are the same."""
+    names = getattr(data, "class_names", None)
+    if names is None:
+        return None, None
+    named = getattr(data, "named", True)
+    outputs, note = match_classes(artifact.class_names, names, repr(artifact.model.name), data_named=named)
+    return np.array(outputs), note
+
+
 def _check_fit(model, data):
     if data.cardinality() == tf.data.INFINITE_CARDINALITY or data.cardinality() > 2**40:
         raise DataError("a dataset for training has no end; make one with training=False.")
     channels, wanted = data.element_spec[0].shape[-1], model.input_shape[-1]
     if channels != wanted:
         raise DataError(f"the images have {channels} channels; {model.name!r} takes {wanted}.")
-    names = getattr(data, "class_names", None)
-    if names is not None and len(names) != model.output_shape[-1]:
-        raise DataError(f"the data have {len(names)} classes; {model.name!r} has {model.output_shape[-1]}.")
+    if getattr(data, "prepared", False) and prepares_images(model):
+        raise DataError(
+            f"the images of this dataset are resized and cropped, which {model.name!r} does itself: "
+            "they would be prepared twice. Give evaluate the data themselves, not a dataset of them."
+        )

@@ -16,12 +16,12 @@ from pathlib import Path
 import keras
 
 import keras_resnet
-from keras_resnet.arguments import whole
-from keras_resnet.inference.artifacts import Artifact, check_takes_pixels, open_model
+from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.check import BARS, Comparison, ExportError, check, compare, load_images, run_all
 from keras_resnet.inference.evaluate import to_probabilities
 from keras_resnet.inference.formats import FORMATS, Format, Order
 from keras_resnet.inference.forward import batch_function, check_one_device
+from keras_resnet.inference.pixels import check_takes_pixels
 from keras_resnet.inference.preparation import preparation_of
 from keras_resnet.inference.rebuild import is_float32, prepared_input, rebuild
 from keras_resnet.nearest import suggest
@@ -109,7 +109,7 @@ def export(
     ranges = None
     if precision == "int8":
         ranges = load_images(calibration, "train", preparation, CALIBRATION_IMAGES, **data)[0]
-    count = (32 if calibration is None else 1000) if images is None else whole("images", images)
+    count = images or (32 if calibration is None else 1000)
     pixels, labels, names = load_images(calibration, "held_out", preparation, count, **data)
     if calibration is None or len(names) != len(artifact.class_names):
         labels = None
@@ -133,9 +133,7 @@ def export(
 
 
 def _artifact(model):
-    if isinstance(model, keras.Model):
-        model = Artifact(model, tuple(map(str, range(model.output_shape[-1]))), {})
-    artifact = model if isinstance(model, Artifact) else open_model(model)
+    artifact = to_artifact(model)
     if len(artifact.model.output_shape) != 2:
         raise ValueError(
             f"{artifact.model.name!r} puts out {artifact.model.output_shape}; only a classifier's "

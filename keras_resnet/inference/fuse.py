@@ -8,10 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.arguments import whole
-from keras_resnet.inference.artifacts import takes_pixels
 from keras_resnet.inference.convolutions import fastest_with_groups, with_add
 from keras_resnet.inference.lowering import Lowering, Store
+from keras_resnet.inference.pixels import check_images, takes_pixels
 from keras_resnet.kernels import computes_bfloat16
 
 PRECISIONS = ("float32", "bfloat16")
@@ -112,7 +111,7 @@ class FusedModel(tf.Module):
         if isinstance(images, tf.data.Dataset):
             batches = (batch[0] if isinstance(batch, tuple) else batch for batch in images)
         else:
-            images, batch_size = np.asarray(images), whole("batch_size", batch_size)
+            images = np.asarray(images)
             batches = (images[i : i + batch_size] for i in range(0, max(len(images), 1), batch_size))
         outputs = [keras.tree.map_structure(np.asarray, self(batch)) for batch in batches]
         if not outputs:
@@ -123,50 +122,3 @@ class FusedModel(tf.Module):
         images = images if isinstance(images, tf.Tensor) else np.asarray(images)
         check_images(images, self.input_shape, self._takes_pixels, self.model_name)
         return images
-
-
-def check_images(images, input_shape, pixels: bool, name: str) -> None:
-    """Raise ``ValueError`` for a batch that a model would answer wrongly, and without an error.
-
-    Args:
-        images: An array or an eager tensor.
-        input_shape: ``(None, height, width, channels)``; height and width may be ``None``.
-        pixels: Whether the model takes 0 to 255; else it takes what was normalised outside.
-        name: What to call the model.
-    """
-    _check_shape(tuple(images.shape), input_shape, name)
-    dtype = tf.as_dtype(images.dtype)
-    if not (dtype.is_floating or (dtype.is_integer and pixels)):
-        wanted = "uint8 or float pixels of 0 to 255" if pixels else "floats normalised as in its training"
-        hint = "" if pixels else "; build it with normalization=(mean, std) to give it pixels"
-        raise ValueError(f"the images are {dtype.name}; {name!r} takes {wanted}{hint}.")
-    if not dtype.is_floating:
-        return
-    values = np.asarray(images)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
-        raise ValueError("the images hold values that are not finite.")
-    # Whole numbers that small are a black image.
-    if pixels and max(-low, high) <= 8 and (values != np.round(values)).any():
-        raise ValueError(
-            f"the images are floats from {low:.3g} to {high:.3g}; {name!r} takes pixels of 0 to 255 and "
-            "normalises them itself."
-        )
-    # The widest range in use subtracts means of 104 or more from pixels: it ends at 152.
-    if not pixels and low >= 0 and high > 152:
-        raise ValueError(
-            f"the images are floats from {low:.3g} to {high:.3g}, which looks like pixels; {name!r} takes "
-            "images normalised as in its training: build it with normalization=(mean, std) to give it pixels."
-        )
-
-
-def _check_shape(shape, wanted, name):
-    takes = f"{name!r} takes ({', '.join(['batch', *(str(n) if n else 'any' for n in wanted[1:])])})"
-    if len(shape) == 4 and shape[1] == wanted[3] != shape[3]:
-        raise ValueError(f"the images are {shape}: channels first; {takes}: transpose them to channels last.")
-    if len(shape) == 3 and shape[2] == wanted[3]:
-        raise ValueError(f"the images are {shape}: a single one; {takes}: add an axis, images[None].")
-    if len(shape) != 4 or any(n not in (None, m) for n, m in zip(wanted, shape, strict=True)):
-        raise ValueError(f"the images are {shape}; {takes}.")
-    if shape[0] == 0:
-        raise ValueError(f"the images are {shape}: the batch is empty.")

@@ -10,16 +10,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.arguments import whole
 from keras_resnet.data.decode import read_image, show
 from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.folder import image_files
 from keras_resnet.data.pipeline import fixed_parallelism
 from keras_resnet.data.transforms import resize_and_crop
 from keras_resnet.graphs import functional_model
-from keras_resnet.inference.artifacts import Artifact, check_takes_pixels, open_model
+from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.evaluate import to_probabilities
 from keras_resnet.inference.fuse import fuse
+from keras_resnet.inference.pixels import check_takes_pixels, prepares_images
+from keras_resnet.transform import USUAL_SIZE
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def predict(
     """Classify image files; `predict_to_csv` is for many of them.
 
     Args:
-        model: A run folder, a ``.keras`` file, or an `Artifact`.
+        model: A run folder, a ``.keras`` file, a Keras model, or an `Artifact`.
         images: Path of an image or of a folder of images, or several of them.
         top: How many classes to name.
         batch_size: How many images to compute at a time.
@@ -83,9 +84,8 @@ def stream_predictions(
             `Prediction` with an `error`.
         ValueError: the model cannot be used.
     """
-    artifact = model if isinstance(model, Artifact) else open_model(model)
+    artifact = to_artifact(model)
     check_model(artifact.model, top, batch_size)
-    top, batch_size = int(top), int(batch_size)
     fused = fuse(_with_features(artifact.model) if features else artifact.model, precision)
     with clear_errors():
         for batch in _batches(artifact, images, batch_size, known).as_numpy_iterator():
@@ -108,8 +108,8 @@ def check_model(model: keras.Model, top: int, batch_size: int) -> None:
         raise ValueError(f"{model.name!r} has no head to classify with: it returns {model.output_shape}.")
     if model.input_shape[-1] not in (1, 3):
         raise ValueError(f"the model takes {model.input_shape[-1]} channels; image files have 1 or 3.")
-    whole("top", top)
-    whole("batch_size", batch_size)
+    if top < 1 or batch_size < 1:
+        raise ValueError(f"top={top} and batch_size={batch_size} must be at least 1.")
 
 
 def head_pool(model: keras.Model) -> keras.KerasTensor:
@@ -127,8 +127,8 @@ def _with_features(model):
 def _batches(artifact, images, batch_size, known):
     """Batches of ``{"path", "error", "pixels"}``; what cannot be read is black, and has an error."""
     _, height, width, channels = artifact.model.input_shape
-    resizes = any(isinstance(layer, keras.layers.Resizing) for layer in artifact.model.layers)
-    options = {"crop_fraction": 0.875} | artifact.options
+    resizes = prepares_images(artifact.model)
+    size = height or width or artifact.geometry.size or USUAL_SIZE
 
     def paths():
         for path in _files([images] if isinstance(images, str | os.PathLike) else images):
@@ -148,7 +148,7 @@ def _batches(artifact, images, batch_size, known):
         image, error = tf.numpy_function(read, [path], [tf.uint8, tf.string])
         image = tf.ensure_shape(image, (None, None, channels))
         if not resizes:
-            image = resize_and_crop(image, height or width or 224, **options)
+            image = resize_and_crop(image, size, **artifact.options)
         return {"path": path, "error": tf.ensure_shape(error, ()), "pixels": image}
 
     dataset = tf.data.Dataset.from_generator(paths, output_signature=tf.TensorSpec((), tf.string))

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.arguments import whole
-from keras_resnet.inference.artifacts import Artifact, open_model
+from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.outputs import CsvRows, NpyRows
 from keras_resnet.inference.predict import check_model, head_pool, stream_predictions
 
@@ -46,8 +45,7 @@ def predict_to_csv(
         ValueError: the model cannot be used; a file cannot be written; `out` is there, but was
             made otherwise: with other columns, or by another model.
     """
-    artifact = model if isinstance(model, Artifact) else open_model(model)
-    top, batch_size = whole("top", top), whole("batch_size", batch_size)
+    artifact = to_artifact(model)
     options = {"top": top, "batch_size": batch_size, "precision": precision}
     check_model(artifact.model, top, batch_size)
     channels = head_pool(artifact.model).shape[-1] if features else None

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_resnet.inference.artifacts import Artifact
 from keras_resnet.inference.rebuild import prepared_input
+from keras_resnet.transform import USUAL_CROP, USUAL_SIZE
 
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 
@@ -18,6 +19,7 @@ _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 class Preparation:
     """The short side is resized to `resize` pixels, antialiased; the middle `size` x `size` are kept.
 
+    If nobody stated a crop, images that have exactly this size stay as they are; see `Geometry`.
     The pixels keep their values, 0 to 255: the model normalises them.
 
     Attributes:
@@ -43,6 +45,7 @@ class Preparation:
             "interpolation": self.interpolation,
             "antialias": True,
             "center_crop": self.size,
+            "unless_already_of_that_size": self.options["crop_fraction"] is None,
             "layout": "NHWC",
             "dtype": "float32",
             "range": [0, 255],
@@ -68,11 +71,10 @@ def preparation_of(artifact: Artifact) -> Preparation:
         fraction = 1.0 if first.height == height else height / (first.height + 0.5)
         options = {"crop_fraction": fraction, "interpolation": first.interpolation}
     else:
-        options = dict(artifact.options)
-    size = height or 224
-    resize = math.floor(size / options.get("crop_fraction", 0.875))
-    options["image_size"] = size
-    return Preparation(size, resize, options.get("interpolation", "bilinear"), channels, options)
+        options = artifact.options
+    size = height or artifact.geometry.size or USUAL_SIZE
+    resize = math.floor(size / (options["crop_fraction"] or USUAL_CROP))
+    return Preparation(size, resize, options["interpolation"], channels, options | {"image_size": size})
 
 
 def prepare_encoded(data, preparation: Preparation):
@@ -93,7 +95,10 @@ def prepare_encoded(data, preparation: Preparation):
         image = tf.round(tf.tensordot(image, tf.constant([[0.299], [0.587], [0.114]]), 1))
     extent = tf.shape(image)[:2]
     size, kernel = preparation.size, _KERNELS[preparation.interpolation]
-    resized = preparation.resize * extent // tf.reduce_min(extent)
+    short_side = preparation.resize
+    if preparation.options["crop_fraction"] is None:
+        short_side = tf.where(tf.reduce_all(extent == preparation.size), preparation.size, short_side)
+    resized = short_side * extent // tf.reduce_min(extent)
     corner = tf.round(tf.cast(resized - size, tf.float32) / 2)
     # Only the window that is kept is computed, whatever the aspect of the image.
     image = tf.raw_ops.ScaleAndTranslate(

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from keras_resnet.data.errors import DataError
-from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.inference.artifacts import open_model
+from keras_resnet.inference.evaluate import evaluation_dataset
 from keras_resnet.report.examine import Example, Findings, examine
 from keras_resnet.report.gradcam import gradcam
 from keras_resnet.run_files import (
@@ -126,15 +126,15 @@ def open_run(folder, *, data=None, data_dir=None, download: bool = True, explain
     """
     run = read_run(folder)
     try:
-        model = open_model(folder).model
+        artifact = open_model(folder)
     except ValueError as error:
         return replace(run, missing={"model": str(error), "findings": str(error), "heat": str(error)})
     try:
-        findings = examine(model, _held_out(run.config, model, data, data_dir, download))
+        findings = examine(artifact, _held_out(run.config, artifact, data, data_dir, download))
     except ValueError as error:
         reason = f"The held-out images could not be examined: {error}"
-        return replace(run, rows=shape_table(model), missing={"findings": reason, "heat": reason})
-    return with_model(run, model, findings, explain=explain)
+        return replace(run, rows=shape_table(artifact.model), missing={"findings": reason, "heat": reason})
+    return with_model(run, artifact.model, findings, explain=explain)
 
 
 def with_model(run: RunRecord, model: keras.Model, findings: Findings, *, explain: bool = True) -> RunRecord:
@@ -148,16 +148,14 @@ def with_model(run: RunRecord, model: keras.Model, findings: Findings, *, explai
         return replace(run, missing={"heat": f"No heat maps: {error}"})
 
 
-def _held_out(config, model, data, data_dir, download):
+def _held_out(config, artifact, data, data_dir, download):
     """The images on which the run was evaluated."""
     data = config.get("data") if data is None else data
     if data in (None, "arrays"):
         raise DataError("the run had arrays in memory; name its data by --data.")
-    known = {key: config[key] for key in ("crop_fraction", "interpolation") if key in config}
-    return make_dataset(
-        data, config.get("validation_split", "held_out"), training=False, batch_size=128, data_dir=data_dir,
-        image_size=config.get("image_size", model.input_shape[1]), download=download, **known,
-    )  # fmt: skip
+    return evaluation_dataset(
+        artifact, data, config.get("validation_split", "held_out"), data_dir=data_dir, download=download
+    )
 
 
 def _heat(model, mistakes: list[Example], hits: list[Example]) -> Heat:

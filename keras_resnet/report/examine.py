@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import keras
 import numpy as np
 
 from keras_resnet.inference.evaluate import Evaluation, evaluate
@@ -67,7 +66,7 @@ class Findings:
     hits: list[Example]
 
 
-def examine(model: keras.Model, data, split: str = "held_out", **options) -> Findings:
+def examine(model, data, split: str = "held_out", **options) -> Findings:
     """`evaluate`, and what a report shows besides; one batch of images in memory at a time.
 
     The arguments and the errors are those of `evaluate`.

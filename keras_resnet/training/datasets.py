@@ -49,9 +49,19 @@ def held_out_dataset(data, recipe: Recipe, **where):
     last = recipe.image_sizes[-1][1] if recipe.image_sizes else recipe.image_size
     return make_dataset(
         data, "held_out", training=False, batch_size=HELD_OUT_BATCH,
-        image_size=recipe.test_image_size or last, crop_fraction=recipe.test_crop_fraction,
+        image_size=recipe.test_image_size or last, crop_fraction=held_out_crop(recipe),
         interpolation=recipe.interpolation, **where,
     )  # fmt: skip
+
+
+def held_out_crop(recipe: Recipe) -> float | None:
+    """How much of a held-out image is seen: all of it, if training sees whole images.
+
+    Random resized crops enlarge what they show; a center crop makes up for that (arXiv:1906.06423).
+    """
+    if recipe.test_crop_fraction is not None:
+        return recipe.test_crop_fraction
+    return None if recipe.crop == "resized" else 1.0
 
 
 def phases(recipe: Recipe) -> list[tuple[int, int, int | None]]:

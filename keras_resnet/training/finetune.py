@@ -7,14 +7,13 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet import arguments
-from keras_resnet.arguments import flag, fraction, real, whole
 from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.graphs import deep_graphs, functional_model
-from keras_resnet.inference.artifacts import check_takes_pixels
 from keras_resnet.inference.forward import check_one_device
+from keras_resnet.inference.pixels import check_range, check_takes_pixels
 from keras_resnet.kernels import accelerate
+from keras_resnet.metadata import attach_metadata
 from keras_resnet.report.examine import examine
 from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
@@ -25,6 +24,7 @@ from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD
 from keras_resnet.training.recipes import RECIPES, choose_recipe
 from keras_resnet.training.schedules import Schedule
 from keras_resnet.training.tensorboard import check_tensorboard, curves_writer
+from keras_resnet.transform import Geometry
 
 # Enough for statistics, whatever the size of the data (arXiv:2105.07576, section 3).
 CALIBRATION_STEPS = 200
@@ -83,16 +83,14 @@ def finetune(
         FloatingPointError: the loss became NaN or infinite.
     """
     check_one_device("finetune")
-    epochs, unfreeze_every = whole("epochs", epochs), whole("unfreeze_every", unfreeze_every, least=0)
-    learning_rate, layer_decay = (
-        real("learning_rate", learning_rate, above=0),
-        fraction("layer_decay", layer_decay),
-    )
-    weight_decay, norms = real("weight_decay", weight_decay, least=0), flag("norms", norms)
-    patience = _checked_patience(patience, validation)
+    _check(epochs, unfreeze_every, learning_rate, layer_decay)
+    _check_patience(patience, validation)
     check_takes_pixels(model)
+    _check_pixels(model, train, validation)
     names, steps = _class_names(train, validation), train.steps_per_epoch
     network = with_new_head(model, len(names), tuple(train.element_spec[0].shape[1:]))
+    seen = train if validation is None else validation
+    attach_metadata(network, class_names=names, geometry=Geometry(crop_fraction=seen.crop_fraction))
     if not norms:
         recalibrate_bn(network, train, min(steps, CALIBRATION_STEPS))
     logits = functional_model(network.input, network.get_layer("head").output)
@@ -136,9 +134,6 @@ def finetune_run(
         tensorboard: See `train`.
         **options: Those of `finetune`.
     """
-    # They go into config.yaml, which holds Python's own numbers only.
-    seed, batch_size = arguments.seed("seed", seed), arguments.whole("batch_size", batch_size)
-    options = {name: arguments.plain(value) for name, value in options.items()}
     if tensorboard:
         check_tensorboard()
     where = {"data_dir": data_dir, "download": download, "image_size": image_size or model.input_shape[1]}
@@ -262,10 +257,26 @@ def _optimizer(steps, learning_rate, weight_decay, layer_decay, stages):
     return optimizer
 
 
-def _checked_patience(patience, validation):
-    if patience is not None and validation is None:
-        raise ValueError(f"patience={patience!r} needs a validation dataset.")
-    return None if patience is None else whole("patience", patience)
+def _check(epochs, unfreeze_every, learning_rate, layer_decay):
+    if epochs < 1 or unfreeze_every < 0:
+        raise ValueError(f"epochs={epochs} must be at least 1, unfreeze_every={unfreeze_every} 0.")
+    if not (learning_rate > 0 and 0 < layer_decay <= 1):
+        raise ValueError(
+            f"learning_rate={learning_rate} must be above 0, layer_decay={layer_decay} in (0, 1]."
+        )
+
+
+def _check_pixels(model, *datasets):
+    """The first images of each dataset: pixels on another scale would train a network that sees nothing."""
+    for dataset in filter(None, datasets):
+        images = next(iter(dataset.take(1)), (None,))[0]
+        if images is not None:
+            check_range(images, True, model.name)
+
+
+def _check_patience(patience, validation):
+    if patience is not None and (patience < 1 or validation is None):
+        raise ValueError(f"patience={patience} must be at least 1 and needs a validation dataset.")
 
 
 def _class_names(train, validation):

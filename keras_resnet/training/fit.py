@@ -10,16 +10,16 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet import arguments
 from keras_resnet.data.errors import clear_errors
 from keras_resnet.inference.artifacts import open_model
+from keras_resnet.metadata import attach_metadata
 from keras_resnet.report.examine import examine
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
 from keras_resnet.training.checkpoint import Checkpoint
 from keras_resnet.training.compile import build_network, compile_logits
-from keras_resnet.training.datasets import held_out_dataset
+from keras_resnet.training.datasets import held_out_crop, held_out_dataset
 from keras_resnet.training.ema import EMA
 from keras_resnet.training.feed import Feed
 from keras_resnet.training.guards import checked_fit
@@ -30,6 +30,7 @@ from keras_resnet.training.states import can_remember
 from keras_resnet.training.strategies import open_strategy, place, synchronize
 from keras_resnet.training.tensorboard import check_tensorboard, curves_writer
 from keras_resnet.training.workers import WorkerCheckpoint, lost_workers
+from keras_resnet.transform import Geometry
 
 
 def train(
@@ -91,8 +92,6 @@ def train(
     """
     if tensorboard:
         check_tensorboard()
-    seed = arguments.seed("seed", seed)
-    image_size = None if image_size is None else arguments.side("image_size", image_size)
     devices, where = open_strategy(strategy), {"data_dir": data_dir, "download": download}
     many, (worker, workers) = devices.num_replicas_in_sync > 1, place(devices)
     recipe, data, held_out = _open(recipe, data, image_size, settings or {}, where)
@@ -100,6 +99,8 @@ def train(
     model = model or recipe.model or "resnet20_cifar"
     keras.utils.set_random_seed(seed)
     network, logits = _compile(model, feed, devices)
+    geometry = Geometry(crop_fraction=held_out.crop_fraction, interpolation=recipe.interpolation)
+    attach_metadata(network, class_names=feed.class_names, geometry=geometry)
     config = {
         "model": model, "data": runs.name_of(data), "image_size": feed.image_size, "channels": feed.channels,
         "crop_fraction": held_out.crop_fraction, "interpolation": recipe.interpolation, "seed": seed,
@@ -175,12 +176,13 @@ def _open(recipe, data, image_size, settings, where):
     """The recipe with its settings, the data, and what is held out of them."""
     if image_size:
         settings = {"test_image_size": None, "image_sizes": (), **settings, "image_size": image_size}
-    # Those that are chosen by the data's size treat held-out images alike.
     found = find_recipe("small" if recipe is None else recipe, settings)
     data = data if data is not None else found.data or "digits"
     held_out = held_out_dataset(data, found, **where)
     if recipe is None:
-        found = find_recipe(choose_recipe(data, held_out.element_spec[0].shape[2]), settings)
+        first, found = found, find_recipe(choose_recipe(data, held_out.element_spec[0].shape[2]), settings)
+        if held_out_crop(found) != held_out_crop(first):
+            held_out = held_out_dataset(data, found, **where)
     return found, data, held_out
 
 

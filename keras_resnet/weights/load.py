@@ -15,11 +15,12 @@ import h5py
 import keras
 import numpy as np
 
+from keras_resnet.metadata import attach_metadata
 from keras_resnet.nearest import suggest
 from keras_resnet.weights.convert import assign
 from keras_resnet.weights.download import download
 from keras_resnet.weights.h5_files import describe, open_child
-from keras_resnet.weights.keymaps import KERAS_WEIGHTS, get_layout
+from keras_resnet.weights.keymaps import HEAD, KERAS_WEIGHTS, get_layout
 from keras_resnet.weights.readers import Tensor, WeightsError, open_tensors
 from keras_resnet.weights.records import DATASETS, Record, best_record, get_record, list_records
 from keras_resnet.weights.tensors import regular_file, shown
@@ -59,8 +60,17 @@ def load_weights(model: keras.Model, source, *, adapt: bool | None = None) -> ke
         if record is not None and record.transform.bgr:
             tensors = _in_rgb(tensors, record)
         adapt = record is not None if adapt is None else adapt
-        assign(model, tensors, file if record is None else record.name, adapt=adapt)
+        left_out = assign(model, tensors, file if record is None else record.name, adapt=adapt)
+    if record is not None:
+        _describe(model, record, whole=not left_out)
     return model
+
+
+def _describe(model, record, whole):
+    """What the record says of the model, which has the record's head if it is `whole`."""
+    has_head = whole and any(layer.name == HEAD for layer in model.layers)
+    names = record.class_names if has_head else None
+    attach_metadata(model, class_names=names or None, geometry=record.transform.geometry)
 
 
 def _find_record(model, source) -> Record | None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from importlib import resources
 
 from keras_resnet.nearest import suggest
+from keras_resnet.transform import INTERPOLATIONS, Geometry
 
 DATASETS = {"imagenet": "ImageNet", "cifar10": "CIFAR-10"}
 LAYOUTS = ("torchvision", "timm", "timm_v2", "keras_v1", "keras_v2", "keras_resnet")
-INTERPOLATIONS = ("bilinear", "bicubic")
 
 # What a file's name follows in the URL of weights that come with this package.
 PACKAGED = "package:"
@@ -64,6 +64,11 @@ class Transform:
     def resize(self) -> int:
         """The short side before the crop, in pixels; rounded down, as timm does."""
         return math.floor(self.size / self.crop_fraction)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The resize and crop alone."""
+        return Geometry(size=self.size, crop_fraction=self.crop_fraction, interpolation=self.interpolation)
 
 
 @dataclass(frozen=True, kw_only=True)
