@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from keras import layers
 
+from keras_resnet.arguments import mean_and_std
 from keras_resnet.weights.records import Transform
 
 
 def normalize(x, mean, std):
     """``(x / 255 - mean) / std``; `mean` and `std` are one number or one for each channel."""
-    mean, std = (_per_channel(values, x.shape[-1]) for values in (mean, std))
+    mean, std = mean_and_std("normalization", (mean, std), x.shape[-1])
     scale = [1 / (255 * s) for s in std]
     offset = [-m / s for m, s in zip(mean, std, strict=True)]
     return layers.Rescaling(scale, offset, name="normalize")(x)
@@ -49,12 +50,3 @@ def visible_part(model, height: int, width: int) -> tuple[int, int, int, int]:
     square = min(height, width)
     start, side = (round(square * n / resized) for n in (before, resized - before - after))
     return (height - square) // 2 + start, (width - square) // 2 + start, side, side
-
-
-def _per_channel(values, channels):
-    values = [float(v) for v in (values if isinstance(values, (list, tuple)) else [values] * channels)]
-    if len(values) != channels:
-        raise ValueError(
-            f"normalization has {len(values)} values for an input of {channels} channels: {values}."
-        )
-    return values

@@ -12,6 +12,7 @@ from dataclasses import replace
 import keras
 from keras import layers
 
+from keras_resnet import arguments
 from keras_resnet.blocks import stage
 from keras_resnet.graphs import functional_model
 from keras_resnet.parts import POOLS, conv, norm_act
@@ -131,10 +132,12 @@ def build_variant(
 
     `num_classes` and `input_shape` default to the row's own.
     """
-    num_classes = variant.num_classes if num_classes is None else num_classes
+    num_classes = arguments.whole("num_classes", variant.num_classes if num_classes is None else num_classes)
     input_shape = (variant.image_size, variant.image_size, 3) if input_shape is None else input_shape
-    _check(num_classes, pooling, include_top, dropout=dropout, drop_path=drop_path, drop_block=drop_block)
-    variant = replace(variant, drop_block=drop_block)
+    _check_pooling(pooling, include_top)
+    dropout, drop_path = arguments.rate("dropout", dropout), arguments.rate("drop_path", drop_path)
+    variant = replace(variant, drop_block=arguments.rate("drop_block", drop_block))
+    preprocess = arguments.flag("preprocess", preprocess)
     transform = _transform_of(weights, normalization, input_tensor) if preprocess else None
     inputs = _inputs(input_tensor, input_shape if transform is None else (None, None, 3))
     _check_image(
@@ -224,7 +227,9 @@ def _pool(x, pooling):
 def _first_layers(x, normalization, transform):
     if transform is not None:
         return evaluation_transform(x, transform)
-    return x if normalization is None else normalize(x, *normalization)
+    if normalization is None:
+        return x
+    return normalize(x, *arguments.mean_and_std("normalization", normalization, x.shape[-1]))
 
 
 def _transform_of(weights, normalization, input_tensor):
@@ -244,7 +249,7 @@ def _inputs(input_tensor, input_shape):
             "keras.config.set_image_data_format('channels_last') first."
         )
     if input_tensor is None:
-        return layers.Input(input_shape, name="image")
+        return layers.Input(arguments.image_shape("input_shape", input_shape), name="image")
     if not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(
             "input_tensor must be a Keras tensor, the output of keras.Input or of a layer; "
@@ -253,23 +258,16 @@ def _inputs(input_tensor, input_shape):
     return input_tensor
 
 
-def _check(num_classes, pooling, include_top, **rates):
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
-        raise ValueError(f"num_classes={num_classes!r} must be a positive integer.")
+def _check_pooling(pooling, include_top):
+    arguments.flag("include_top", include_top)
     if pooling not in (None, "avg", "max"):
         raise ValueError(f"pooling={pooling!r} is unknown; choose None, 'avg' or 'max'.")
     if pooling and include_top:
         raise ValueError(f"pooling={pooling!r} is for include_top=False; the head pools by itself.")
-    for name, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise ValueError(f"{name}={rate!r} must be in [0, 1).")
 
 
 def _check_image(shape, total_stride):
-    if len(shape) != 4 or shape[-1] is None:
-        raise ValueError(
-            f"input_shape={tuple(shape[1:])} must be (height, width, channels) with channels known."
-        )
+    arguments.image_shape("input_shape", tuple(shape[1:]))
     for side, size in zip(("height", "width"), shape[1:3], strict=True):
         if size is not None and size < total_stride:
             raise ValueError(

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import yaml
 
+from keras_resnet.arguments import LARGEST_SIDE
 from keras_resnet.data.names import canonical
 from keras_resnet.files import write_text
 from keras_resnet.transform import INTERPOLATIONS
 
 CONFIG, CLASSES, HISTORY, ENVIRONMENT = "config.yaml", "classes.txt", "history.csv", "env.json"
-# A batch of one such image takes 50 MB, and 4 GB behind the first convolution of a ResNet-50.
-MAX_SIDE = 4096
 # A configuration has 2 kB, 22,000 names of ImageNet 400 kB, a million epochs 100 MB.
 _LIMITS = {CONFIG: 2**17, CLASSES: 2**24, HISTORY: 2**27, ENVIRONMENT: 2**17}
 # Of nested values: aliases of YAML make a billion of them out of a few lines.
@@ -42,7 +41,7 @@ FIELDS: dict[str, tuple[Callable, str]] = {
     "data": _TEXT,
     "train_split": _TEXT,
     "validation_split": _TEXT,
-    "image_size": _whole(1, MAX_SIDE),
+    "image_size": _whole(1, LARGEST_SIDE),
     "channels": _whole(1, 1024),
     "crop_fraction": (
         lambda value: value is None or (_is_number(value) and 0 < value <= 1),

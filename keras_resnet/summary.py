@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_resnet.arguments import whole
 from keras_resnet.graphs import functional_model
 
 _BLOCK = re.compile(r"stage(\d+)_block(\d+)_")
@@ -42,7 +43,8 @@ def features(model: keras.Model, stages=(1, 2, 3, 4)) -> keras.Model:
         ValueError: the model has no such stage.
     """
     outputs = stage_outputs(model)
-    wanted = [f"stage{number}" for number in stages]
+    stages = stages if hasattr(stages, "__iter__") else [stages]
+    wanted = [f"stage{whole('a number of stages', number)}" for number in stages]
     if not wanted or (missing := [name for name in wanted if name not in outputs]):
         asked = ", ".join(missing) if wanted else "none"
         raise ValueError(f"{model.name!r} has {', '.join(outputs) or 'no stages'}; asked for {asked}.")

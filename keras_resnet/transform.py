@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keras_resnet.arguments import choice, fraction, side
+
 INTERPOLATIONS = ("bilinear", "bicubic")
 # What is kept of the short side if nothing is known: torchvision's 224 of 256.
 USUAL_CROP = 0.875
@@ -28,18 +30,11 @@ class Geometry:
     interpolation: str = "bilinear"
 
     def __post_init__(self):
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(
-                f"interpolation={self.interpolation!r} is unknown; choose one of {INTERPOLATIONS}."
-            )
-        if self.crop_fraction is not None and not (
-            _is_number(self.crop_fraction) and 0 < self.crop_fraction <= 1
-        ):
-            raise ValueError(f"crop_fraction={self.crop_fraction!r} must be above 0 and at most 1.")
-        if self.size is not None and (
-            not _is_number(self.size) or self.size != int(self.size) or self.size < 1
-        ):
-            raise ValueError(f"size={self.size!r} must be a positive integer.")
+        choice("interpolation", self.interpolation, INTERPOLATIONS)
+        if self.crop_fraction is not None:
+            object.__setattr__(self, "crop_fraction", fraction("crop_fraction", self.crop_fraction))
+        if self.size is not None:
+            object.__setattr__(self, "size", side("size", self.size))
 
 
 def crop_fraction_for(width: int, height: int, size: int, crop_fraction: float | None) -> float:
@@ -47,7 +42,3 @@ def crop_fraction_for(width: int, height: int, size: int, crop_fraction: float |
     if crop_fraction is None:
         return 1.0 if (width, height) == (size, size) else USUAL_CROP
     return crop_fraction
-
-
-def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)

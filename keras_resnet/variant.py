@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from keras_resnet.arguments import fraction, rate, real, whole
+
 EXPANSION = {"basic": 1, "bottleneck": 4}
 
 # Side of the squares and factor of the rate that DropBlock has in a stage, in timm.
 DROP_BLOCKS = {3: (5, 0.25), 4: (3, 1.0)}
+
+# Far beyond every network that was published; a configuration that asks for more is a mistake.
+MOST_REPS, MOST_FILTERS = 1_000, 65_536
 
 CHOICES = {
     "stem": ("conv7", "conv3", "deep"),
@@ -123,9 +128,11 @@ class Variant:
         object.__setattr__(self, "stages", _checked_stages(self.stages))
         object.__setattr__(self, "block", _checked_block(self.block, len(self.stages)))
         for name in ("cardinality", "base_width", "reduce_first", "image_size", "num_classes"):
-            if not _is_positive_int(value := getattr(self, name)):
-                raise ValueError(f"{name}={value!r} must be a positive integer.")
-        _check_stem_filters(self.stem, self.stem_filters)
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
+        object.__setattr__(self, "se_ratio", fraction("se_ratio", self.se_ratio))
+        object.__setattr__(self, "norm_momentum", rate("norm_momentum", self.norm_momentum))
+        object.__setattr__(self, "norm_epsilon", real("norm_epsilon", self.norm_epsilon, above=0))
+        object.__setattr__(self, "stem_filters", _checked_stem_filters(self.stem, self.stem_filters))
         if "basic" in self.block and (self.cardinality, self.base_width) != (1, 64):
             raise ValueError(
                 f"cardinality={self.cardinality} and base_width={self.base_width} apply to "
@@ -172,10 +179,6 @@ class Variant:
         return self.stem_stride * 2 ** (len(self.stages) - 1)
 
 
-def _is_positive_int(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 def _checked_stages(stages) -> tuple[tuple[int, int], ...]:
     wanted = "stages must be a non-empty sequence of (reps, filters), such as ((2, 64), (2, 128))"
     try:
@@ -184,12 +187,13 @@ def _checked_stages(stages) -> tuple[tuple[int, int], ...]:
         raise ValueError(f"{wanted}; got {stages!r}.") from None
     if not pairs:
         raise ValueError(f"{wanted}; got {stages!r}.")
-    for number, (reps, filters) in enumerate(pairs, start=1):
-        if not (_is_positive_int(reps) and _is_positive_int(filters)):
-            raise ValueError(
-                f"stage {number} is {(reps, filters)!r}: reps and filters must be positive integers."
-            )
-    return pairs
+    return tuple(
+        (
+            whole(f"stage {number} is {pair!r}: reps", pair[0], most=MOST_REPS),
+            whole(f"stage {number} is {pair!r}: filters", pair[1], most=MOST_FILTERS),
+        )
+        for number, pair in enumerate(pairs, start=1)
+    )
 
 
 def _checked_block(block, stages: int):
@@ -201,10 +205,13 @@ def _checked_block(block, stages: int):
     return block if isinstance(block, str) else blocks
 
 
-def _check_stem_filters(stem, filters):
+def _checked_stem_filters(stem, filters):
     wanted = 3 if stem == "deep" else 1
-    numbers = filters if isinstance(filters, tuple | list) else (filters,)
-    if len(numbers) != wanted or not all(map(_is_positive_int, numbers)):
+    several = isinstance(filters, tuple | list)
+    numbers = filters if several else (filters,)
+    if len(numbers) != wanted:
         raise ValueError(
             f"stem_filters={filters!r}: stem={stem!r} takes {wanted} positive integer{'s' * (wanted > 1)}."
         )
+    numbers = tuple(whole("stem_filters", number, most=MOST_FILTERS) for number in numbers)
+    return numbers if several else numbers[0]

@@ -230,7 +230,7 @@ def test_drop_block_is_where_timm_has_it():
         (dict(input_shape=(40, 40)), "input_shape"),
         (dict(input_shape=(40, 40, None)), "channels known"),
         (dict(num_classes=0), "num_classes=0"),
-        (dict(num_classes=2.0), "num_classes=2.0"),
+        (dict(num_classes=2.5), "num_classes=2.5"),
         (dict(pooling="mean", include_top=False), "pooling='mean'"),
         (dict(pooling="avg"), "pooling='avg' is for include_top=False"),
         (dict(dropout=1.0), "dropout=1.0"),

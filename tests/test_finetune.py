@@ -157,7 +157,7 @@ def test_command(saved, tmp_path):
     [
         ({"epochs": 0}, "epochs=0"),
         ({"patience": 0}, "patience=0"),
-        ({"layer_decay": 1.5}, r"layer_decay=1.5 in \(0, 1\]"),
+        ({"layer_decay": 1.5}, r"layer_decay=1.5 must be a finite number in \(0, 1\]"),
         ({"down_to": "stage9"}, "no part 'stage9'; did you mean 'stage2'"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import DataError, check_data, make_dataset
-from keras_resnet.data.folder import hold_out, open_folder
+from keras_resnet.data.folder import open_folder
 
 
 def names(folder):
@@ -20,14 +20,6 @@ def test_one_folder_is_one_split(folder):
     assert list(splits) == ["all"]
     assert splits["all"].class_names == ("cat", "dog")
     assert splits["all"].labels == [0] * 6 + [1] * 6
-
-
-def test_every_fifth_image_of_a_class_is_held_out(folder):
-    whole = open_folder(str(folder))["all"]
-    out, rest = hold_out(whole, True), hold_out(whole, False)
-    assert names(out) == ["cat/4.png", "dog/4.png"]
-    assert sorted(out.paths + rest.paths) == whole.paths
-    assert rest.labels == [0] * 5 + [1] * 5
 
 
 def test_splits_by_folders(folder, tmp_path):

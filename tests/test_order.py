@@ -130,7 +130,7 @@ def test_random_numbers_hang_on_a_seed_of_numpy():
 
 @pytest.mark.parametrize("name", ["image_size", "batch_size", "seed", "start_step", "repeats", "augment_ops"])
 def test_other_numbers_are_refused_by_name(name):
-    with pytest.raises(DataError, match=f"{name}=2.5 must be an integer"):
+    with pytest.raises(DataError, match=f"{name}=2.5 must be a whole number"):
         make_dataset("digits", **{name: 2.5})
 
 

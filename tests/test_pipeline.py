@@ -164,11 +164,11 @@ def test_bad_npz(tmp_path):
         (dict(image_size=0), "image_size=0"),
         (dict(crop_fraction=1.5), "crop_fraction=1.5"),
         (dict(augment="autoaugment"), "augment='autoaugment' is unknown"),
-        (dict(augment_magnitude=11), "augment_magnitude=11 must be from 0 to 10"),
-        (dict(augment_ops=0), "augment_ops=0 at least 1"),
+        (dict(augment_magnitude=11), r"augment_magnitude=11 must be a finite number in \[0, 10\]"),
+        (dict(augment_ops=0), "augment_ops=0 must be a whole number from 1 to 100"),
         (dict(color_jitter=-0.1), "color_jitter=-0.1"),
-        (dict(erase=1.5), "erase=1.5 from 0 to 1"),
-        (dict(repeats=0), "repeats=0 at least 1"),
+        (dict(erase=1.5), r"erase=1.5 must be a finite number in \[0, 1\]"),
+        (dict(repeats=0), "repeats=0 must be a whole number of at least 1"),
     ],
 )
 def test_bad_options_are_refused(options, message):

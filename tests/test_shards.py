@@ -93,13 +93,16 @@ def test_short_side_makes_large_images_smaller_only(images, tmp_path):
     assert sizes("small") == {(9, 6, 3)}
     prepare_tfrecords(images, tmp_path / "same", short_side=12)
     assert sizes("same") == {(18, 12, 3)}
-    with pytest.raises(DataError, match="short_side=0 must be at least 1"):
+    with pytest.raises(DataError, match="short_side=0 must be a whole number from 1 to 4096"):
         prepare_tfrecords(images, tmp_path / "none", short_side=0)
 
 
 def test_folder_without_splits_gets_two(images, tmp_path):
-    assert prepare_tfrecords(images / "train", tmp_path / "out") == {"train": 32, "held_out": 8}
-    assert make_dataset(tmp_path / "out", "held_out", batch_size=4).num_examples == 8
+    sizes = prepare_tfrecords(images / "train", tmp_path / "out")
+    assert sizes["train"] + sizes["held_out"] == 40
+    for split in ("train", "held_out"):
+        found = make_dataset(images / "train", split, batch_size=4).num_examples
+        assert make_dataset(tmp_path / "out", split, batch_size=4).num_examples == found == sizes[split]
     with pytest.raises(DataError, match="no split 'val'; choose one of held_out, "):
         make_dataset(tmp_path / "out", "val")
 

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 
 from keras_resnet import DataError, make_dataset
 from keras_resnet.data import order, sources
+from keras_resnet.data.errors import clear_errors
 
 
 def examples(count, shape=(6, 6, 3)):
@@ -14,10 +15,11 @@ def examples(count, shape=(6, 6, 3)):
     return [{"image": rng.integers(0, 256, shape, np.uint8), "label": i % 2} for i in range(count)]
 
 
-def store(name, folder, splits, shape=(6, 6, 3), **features):
+def store(name, folder, splits, shape=(6, 6, 3), config=None, **features):
     tfds.dataset_builders.store_as_tfds_dataset(
         name=name,
         version="1.0.0",
+        config=config,
         features=tfds.features.FeaturesDict(
             {
                 "image": tfds.features.Image(shape=shape),
@@ -34,6 +36,9 @@ def store(name, folder, splits, shape=(6, 6, 3), **features):
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     store("fixed", folder, {"train": examples(40), "test": examples(10)})
+    unlabeled = [example | {"label": -1} for example in examples(1)]
+    store("unlabeled", folder, {"train": examples(10), "test": unlabeled})
+    store("sized", folder, {"train": examples(40), "test": examples(10)}, config="small")
     store("one_split", folder, {"train": examples(20)})
     sizes = [(n, 7, 3) for n in range(5, 25)]
     varied = [examples(1, shape)[0] for shape in sizes]
@@ -118,6 +123,50 @@ def test_stream_evaluates_in_order(data_dir, monkeypatch):
 def test_errors(data_dir, name, split, message):
     with pytest.raises(DataError, match=message):
         make_dataset(name, split, data_dir=data_dir, download=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["fixed/1.0.0", "fixed:1.0.0", "fixed:1.*.*", "sized/small", "sized/small/1.0.0", "sized/small:1.0.0"],
+)
+def test_configuration_and_version(data_dir, name):
+    assert make_dataset(name, "test", data_dir=data_dir, batch_size=4).num_examples == 10
+
+
+def test_a_folder_of_that_name_comes_first(data_dir, tmp_path, monkeypatch, save_image):
+    for name in ("a", "b"):
+        save_image(f"fixed/1.0.0/{name}/1.png")
+    monkeypatch.chdir(tmp_path)
+    assert make_dataset("fixed/1.0.0", "all", data_dir=data_dir).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("imagenette/99px", "'imagenette/99px': imagenette has no such configuration; it has .*160px-v2"),
+        ("mnist/plain", "'mnist/plain': mnist has no such configuration; it has none"),
+        ("mnist/9.9.9", "'mnist/9.9.9': there is no such version of the dataset; there is 3"),
+        ("imagenette/160px-v2/1.0.0", r"imagenette/160px-v2/1.0.0 is not prepared in"),
+        ("photos/cats", "photos/cats: there is no such folder, nor a dataset of that name"),
+        ("photos/more/cats", "photos/more/cats: there is no such folder"),
+        ("./photos/cats", r"\./photos/cats: there is no such folder"),
+        ("a/b/c/d", "a/b/c/d: there is no such folder"),
+    ],
+)
+def test_names_that_there_are_not(tmp_path, name, message):
+    with pytest.raises(DataError, match=message):
+        make_dataset(name, data_dir=tmp_path, download=False)
+
+
+@pytest.mark.parametrize("budget", [0, sources.MEMORY_BUDGET])
+@pytest.mark.parametrize("training", [False, True])
+def test_split_without_labels_is_refused(data_dir, monkeypatch, budget, training):
+    monkeypatch.setattr(sources, "MEMORY_BUDGET", budget)
+    where = "record 0 of unlabeled/test" if budget == 0 else "image 0 of unlabeled/test"
+    message = f"label -1 of {where} is wrong: labels are .* below the 2 classes"
+    with pytest.raises(DataError, match=message), clear_errors():
+        next(iter(make_dataset("unlabeled", "test", data_dir=data_dir, batch_size=1, training=training)))
+    assert make_dataset("unlabeled", data_dir=data_dir, batch_size=4).num_examples == 10
 
 
 def test_other_tasks_are_refused(data_dir):

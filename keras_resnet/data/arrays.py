@@ -8,6 +8,7 @@ import zipfile
 import numpy as np
 
 from keras_resnet.data.errors import DataError
+from keras_resnet.data.labels import check_labels
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -54,12 +55,7 @@ def check_arrays(images: np.ndarray, labels: np.ndarray, num_classes: int | None
         )
     if len(labels) != len(images):
         raise DataError(f"{len(images)} images, but {len(labels)} labels.")
-    top = np.inf if num_classes is None else num_classes
-    if len(wrong := np.flatnonzero((labels < 0) | (labels >= top))):
-        limit = "" if num_classes is None else f" and below the {num_classes} classes"
-        raise DataError(
-            f"label {labels[wrong[0]]} of image {wrong[0]} is wrong: labels are at least 0{limit}."
-        )
+    check_labels(labels, num_classes)
 
 
 def _range(images):

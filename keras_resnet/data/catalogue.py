@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +13,10 @@ import tensorflow_datasets as tfds
 from keras_resnet.data import sources
 from keras_resnet.data.decode import decode_image
 from keras_resnet.data.errors import DataError
+from keras_resnet.data.labels import check_label, check_labels
 from keras_resnet.nearest import suggest
+
+_VERSION = re.compile(r"/(\d+\.(?:\d+|\*)\.(?:\d+|\*))$")
 
 
 def open_tfds(name: str, split: str, data_dir, download: bool) -> sources.Source:
@@ -29,32 +33,33 @@ def open_tfds(name: str, split: str, data_dir, download: bool) -> sources.Source
     if size == 0:
         raise DataError(f"split {split!r} of {name} is empty.")
     if None not in shape and size * np.prod(shape) <= sources.MEMORY_BUDGET:
-        return sources.array_source(*_in_memory(builder, key, size, shape), classes)
+        images, labels = _in_memory(builder, key, size, shape)
+        check_labels(labels, len(classes), of=f" of {name}/{key}")
+        return sources.array_source(images, labels, classes)
 
-    def read(data, label, choose, least):
-        return decode_image(data, f"a record of {name}/{key}", choose, least)[..., : shape[-1]], label
+    def read(data, label, number, choose, least):
+        record = f"record {number} of {name}/{key}"
+        check_label(label, len(classes), record)
+        return decode_image(data, record, choose, least)[..., : shape[-1]], label
 
     return sources.Source(
         size,
         classes,
         shape,
-        lambda record: (record["image"], record["label"]),
+        lambda element: (element[1]["image"], element[1]["label"], element[0]),
         read,
-        _batches(builder, key).unbatch(),
+        _batches(builder, key).unbatch().enumerate(),
     )
 
 
 def _builder(name, data_dir, download):
     data_dir = None if data_dir is None else os.fspath(data_dir)
+    # What tensorflow-datasets prints as name/configuration/1.2.3, it reads as name/configuration:1.2.3.
+    query = _VERSION.sub(r":\1", name)
     try:
-        builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
-    except ValueError as error:
-        # What cannot be a name at all is another kind of error there.
-        if not isinstance(error, tfds.core.DatasetNotFoundError) and "Parsing builder" not in str(error):
-            raise
-        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
-        hint = suggest(name, known, "see https://www.tensorflow.org/datasets/catalog.")
-        raise DataError(f"{name!r} is no folder and no dataset of tensorflow-datasets; {hint}") from error
+        builder = tfds.builder(query, data_dir=data_dir, try_gcs=False)
+    except (ValueError, AssertionError) as error:
+        raise _no_builder(name, query, error) from error
     if not builder.info.splits and not download:
         raise DataError(
             f"{name} is not prepared in {builder.data_dir}; allow the download, or give data_dir."
@@ -65,6 +70,26 @@ def _builder(name, data_dir, download):
         except (OSError, AssertionError, tfds.download.DownloadError, tf.errors.OpError) as error:
             raise DataError(f"{name} could not be prepared in {builder.data_dir}: {error}") from error
     return builder
+
+
+def _no_builder(name, query, error):
+    """The `DataError` for a name, configuration or version that there is not; any other error as it is."""
+    if "cannot be loaded at version" in str(error):
+        versions = str(error).rpartition("only: ")[2]
+        return DataError(f"{name!r}: there is no such version of the dataset; there is {versions}")
+    if "BuilderConfig" in str(error):
+        base = query.partition("/")[0]
+        configurations = list(tfds.builder_cls(base).builder_configs)
+        has = f"it has {', '.join(configurations)}." if configurations else "it has none."
+        return DataError(f"{name!r}: {base} has no such configuration; {has}")
+    # What cannot be a name at all is another kind of error there.
+    if isinstance(error, tfds.core.DatasetNotFoundError) or "Parsing builder" in str(error):
+        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+        hint = suggest(name, known, "see https://www.tensorflow.org/datasets/catalog.")
+        if "/" in name:
+            return DataError(f"{name}: there is no such folder, nor a dataset of that name; {hint}")
+        return DataError(f"{name!r} is no folder and no dataset of tensorflow-datasets; {hint}")
+    return error
 
 
 def _split(info, name, split):

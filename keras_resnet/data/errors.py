@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import operator
 import re
 
 
 class DataError(ValueError):
     """Data that cannot be used; the message names the file or value, and what would be right."""
-
-
-def integers(**values) -> list:
-    """The values as integers of Python: those of numpy overflow. ``None`` stays.
-
-    Raises:
-        DataError: a value is not an integer; the message gives its name.
-    """
-    found = []
-    for name, value in values.items():
-        try:
-            found.append(None if value is None else operator.index(value))
-        except TypeError:
-            raise DataError(f"{name}={value!r} must be an integer.") from None
-    return found
 
 
 @contextlib.contextmanager

@@ -6,12 +6,24 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from keras_resnet.data.contents import (
+    HIDDEN_FOLDER,
+    LEFT_OUT,
+    LOST,
+    NOTES,
+    OUTSIDE,
+    SUFFIXES,
+    UNSUPPORTED,
+    Unused,
+    entries,
+    is_folder,
+    is_hidden,
+    why_not,
+)
 from keras_resnet.data.decode import show
 from keras_resnet.data.errors import DataError
-
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp")
-REFUSED = (".tif", ".tiff", ".heic", ".heif", ".avif", ".svg", ".jp2", ".psd")
-SPLITS = ("train", "validation", "valid", "val", "test")
+from keras_resnet.data.layout import Top, decide_layout, split_of, split_order
+from keras_resnet.data.names import canonical
 
 
 @dataclass(frozen=True)
@@ -29,104 +41,150 @@ class Folder:
         )
 
 
-def open_folder(root: str) -> dict[str, Folder]:
+def open_folder(root: str, layout: str | None = None, unused: Unused | None = None) -> dict[str, Folder]:
     """Find the images of a folder.
 
-    ``root/<class>/...`` is one split, called "all". ``root/train/<class>/...`` beside
-    ``root/val`` or ``root/test`` are as many splits, which must have the same classes.
-    Images may lie in folders below the class folder. Hidden files and files with other
-    endings than those of images are passed over; symbolic links are followed.
+    ``root/<class>/...`` is one split, called "all". ``root/<split>/<class>/...`` are as many splits, which
+    must have the same classes; see `keras_resnet.data.layout.split_of` for their names. Images may lie
+    in folders below the class folder. Symbolic links are followed. Files are used by their ending or, if
+    that is not known, by their content.
+
+    Args:
+        root: The folder.
+        layout: "splits" or "classes": what the folders in it are. None decides by their names and contents.
+        unused: Where to count files that are not used.
+
+    Returns:
+        The splits, first "train", then those for validation, then "test".
 
     Raises:
-        DataError: no such folder, no images, an empty class, class names that differ only
-            by case or between splits, unsupported image formats, loops of links.
+        DataError: no such folder, no images, an empty class, folders that could be splits or classes, class
+            names that differ only by case or between splits, unsupported image formats, loops of links.
     """
     if not os.path.isdir(root):
         raise DataError(f"{show(root)}: there is no such folder.")
-    names = {entry.name for entry in _entries(root) if entry.is_dir()}
-    found = [name for name in SPLITS if name in names]
-    if "train" not in found:
-        return {"all": _scan(root)}
-    splits = {name: _scan(os.path.join(root, name)) for name in found}
-    for name, folder in splits.items():
-        if difference := set(folder.class_names) ^ set(splits["train"].class_names):
-            listed = ", ".join(map(repr, sorted(difference)[:10]))
-            raise DataError(f"{show(root)}: the classes of 'train' and {name!r} differ: {listed}.")
+    unused = Unused() if unused is None else unused
+    folders = _folders(root, unused)
+    if not folders:
+        raise DataError(f"{show(root)}: no class folders; expected {show(root)}/<class>/<image>.")
+    tops = {entry.name: _look(entry.path) for entry in folders}
+    if decide_layout(show(root), tops, layout) == "classes":
+        return {"all": _scan(root, folders, unused)}
+    return _scan_splits(root, folders, tops, unused)
+
+
+def _look(path):
+    """What is directly in a folder; files of unknown content count only where nothing else is."""
+    found = [entry for entry in entries(path) if not is_hidden(entry)]
+    folders = tuple(entry.name for entry in found if is_folder(entry))
+    return Top(any(not is_folder(entry) and why_not(entry) is None for entry in found), folders)
+
+
+def _scan_splits(root, folders, tops, unused):
+    places: dict[str, str] = {}
+    for entry in folders:
+        name = split_of(entry.name)
+        if name is None or not tops[entry.name].folders:
+            for path in image_files(entry.path, unsupported=True):
+                unused.add(path, LEFT_OUT)
+        elif name in places:
+            other = os.path.basename(places[name])
+            raise DataError(f"{show(root)}: {other!r} and {entry.name!r} are both the split {name!r}.")
+        else:
+            places[name] = entry.path
+    if not places:
+        raise DataError(f"{show(root)}: no folder in it has the name of a split and holds class folders.")
+    splits = {}
+    for name in sorted(places, key=split_order):
+        place = _within(places[name], name)
+        splits[name] = _scan(place, _folders(place, unused), unused)
+    _check_agreement(root, splits)
     return splits
 
 
-def hold_out(folder: Folder, held_out: bool) -> Folder:
-    """Every fifth image of each class, or all the others; a class needs two images."""
-    by_class: dict[int, list[int]] = {}
-    for position, label in enumerate(folder.labels):
-        by_class.setdefault(label, []).append(position)
-    chosen = []
-    for label, positions in by_class.items():
-        if len(positions) == 1:
-            name = folder.class_names[label]
-            raise DataError(
-                f"class {name!r} has one image ({show(folder.paths[positions[0]])}); two are needed."
-            )
-        out = positions[4::5] or positions[-1:]
-        chosen += out if held_out else sorted(set(positions) - set(out))
-    return folder.take(chosen)
+def _within(path, split):
+    """The folder of a split, or the one of the same name in it: archives often hold both."""
+    top = _look(path)
+    if len(top.folders) == 1 and not top.has_images and split_of(top.folders[0]) == split:
+        inner = os.path.join(path, top.folders[0])
+        return inner if _look(inner).folders else path
+    return path
 
 
-def _scan(root):
-    classes = [entry for entry in _entries(root) if entry.is_dir() and not entry.name.startswith(".")]
-    if not classes:
-        raise DataError(f"{show(root)}: no class folders; expected {show(root)}/<class>/<image>.")
+def _check_agreement(root, splits):
+    first, *others = splits
+    for name in others:
+        if difference := set(splits[name].class_names) ^ set(splits[first].class_names):
+            listed = ", ".join(map(repr, sorted(difference)[:10]))
+            raise DataError(f"{show(root)}: the classes of {first!r} and {name!r} differ: {listed}.")
+
+
+def _folders(root, unused):
+    """The visible folders in `root`; counts the files next to them."""
+    folders = []
+    for entry in entries(root):
+        if is_folder(entry):
+            if not is_hidden(entry):
+                folders.append(entry)
+            continue
+        reason = why_not(entry)
+        if reason == LOST:
+            raise DataError(f"{show(entry.path)}: {LOST}; a class may be missing.")
+        unused.add(entry.path, OUTSIDE if reason in (None, UNSUPPORTED) else NOTES)
+    return folders
+
+
+def _scan(root, folders, unused):
+    classes = sorted(folders, key=lambda entry: canonical(entry.name))
     _check_names(root, [entry.name for entry in classes])
     paths, labels = [], []
     for label, entry in enumerate(classes):
-        images = sorted(image_files(entry.path))
+        missed = Unused()
+        images = sorted(image_files(entry.path, unused=missed))
         if not images:
-            raise DataError(f"{show(entry.path)}: the class folder has no images ({' '.join(SUFFIXES)}).")
+            why = "; ".join(missed.lines()) or f"expected files that end in {' '.join(SUFFIXES)}"
+            raise DataError(f"{show(entry.path)}: the class folder has no images: {why}.")
+        for folder, reasons in missed.counts.items():
+            unused.counts[folder] = reasons
         paths += images
         labels += [label] * len(images)
-    return Folder(paths, labels, tuple(entry.name for entry in classes))
+    return Folder(paths, labels, tuple(canonical(entry.name) for entry in classes))
 
 
-def image_files(folder: str, parents: tuple[str, ...] = (), *, unsupported: bool = False) -> Iterator[str]:
+def image_files(
+    folder: str, parents: tuple[str, ...] = (), *, unsupported: bool = False, unused: Unused | None = None
+) -> Iterator[str]:
     """The image files in and below a folder; `parents` are the real paths of those above it.
 
-    Images of unsupported formats are an error, or with `unsupported` among the files.
+    Images of unsupported formats are an error, or with `unsupported` among the files. Files that are not
+    used are counted in `unused`.
     """
     parents = (*parents, os.path.realpath(folder))
-    for entry in _entries(folder):
-        name = entry.name.lower()
-        if name.startswith("."):
-            continue
-        if _is_dir(entry):
+    for entry in entries(folder):
+        if is_folder(entry):
+            if is_hidden(entry):
+                if unused is not None:
+                    unused.add(entry.path, HIDDEN_FOLDER)
+                continue
             if os.path.realpath(entry.path) in parents:
                 raise DataError(f"{show(entry.path)}: a link to a folder that contains it.")
-            yield from image_files(entry.path, parents, unsupported=unsupported)
-        elif name.endswith(REFUSED) and not unsupported:
+            yield from image_files(entry.path, parents, unsupported=unsupported, unused=unused)
+            continue
+        reason = why_not(entry)
+        if reason == UNSUPPORTED and not unsupported:
             raise DataError(f"{show(entry.path)}: this format is not supported; convert it to JPEG or PNG.")
-        elif name.endswith(SUFFIXES + REFUSED):
+        if reason in (None, UNSUPPORTED):
             yield entry.path
-
-
-def _entries(folder):
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{show(folder)}: cannot be listed: {error.strerror}") from error
-
-
-def _is_dir(entry):
-    try:
-        return entry.is_dir()
-    except OSError as error:  # a link that leads to itself
-        raise DataError(f"{show(entry.path)}: {error.strerror}") from error
+        elif unused is not None:
+            unused.add(entry.path, reason)
 
 
 def _check_names(root, names):
     seen: dict[str, str] = {}
     for name in names:
-        if not name.isprintable():
+        if not canonical(name).isprintable() or not canonical(name):
             raise DataError(f"{show(os.path.join(root, name))}: a class name must be printable Unicode text.")
-        if other := seen.get(name.casefold()):
-            raise DataError(f"{show(root)}: the classes {other!r} and {name!r} differ only by case.")
-        seen[name.casefold()] = name
+        if other := seen.get(canonical(name).casefold()):
+            how = "are the same name" if canonical(name) == canonical(other) else "differ only by case"
+            raise DataError(f"{show(root)}: the classes {other!r} and {name!r} {how}.")
+        seen[canonical(name).casefold()] = name

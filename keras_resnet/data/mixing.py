@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_resnet.data.errors import integers
+from keras_resnet import arguments
 
 # Beyond every epoch number in `transforms.uniforms`: the streams of random numbers never meet.
 _STREAM = 2**31
@@ -26,7 +26,7 @@ def mix_dataset(
         start_step: Number of the first batch; the `start_step` of `make_dataset`.
         **options: `mixup`, `cutmix` and `label_smoothing` of `mix`.
     """
-    seed, start_step = integers(seed=seed, start_step=start_step)
+    seed, start_step = arguments.seed("seed", seed), arguments.whole("start_step", start_step, least=0)
     classes = len(dataset.class_names)
 
     def mixed(step, batch):

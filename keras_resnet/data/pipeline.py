@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import tensorflow as tf
 
+from keras_resnet import arguments
 from keras_resnet.data.augment import POLICIES
-from keras_resnet.data.errors import DataError, integers
+from keras_resnet.data.errors import DataError
 from keras_resnet.data.order import draws, part_of, positions, stream
 from keras_resnet.data.plan import Plan
 from keras_resnet.data.sources import open_source
@@ -37,6 +39,7 @@ def make_dataset(
     crop_fraction: float | None = None,
     interpolation: str = "bilinear",
     share: tuple[int, int] = (0, 1),
+    layout: str | None = None,
     data_dir=None,
     download: bool = True,
 ) -> tf.data.Dataset:
@@ -79,6 +82,9 @@ def make_dataset(
         share: ``(part, parts)``: only this part of the data, decoded by one of several workers. In
             training an equal part of every batch, `batch_size` being that of all; otherwise every
             `parts`-th image, in batches of `batch_size`.
+        layout: For a folder: ``"splits"`` if the folders in it are splits such as ``train`` and
+            ``val``, which hold class folders, or ``"classes"``. By default decided by their names
+            and what they hold; folders that could be both are an error.
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
 
@@ -90,14 +96,15 @@ def make_dataset(
     Raises:
         DataError: the data cannot be used. A bad image is found when its batch is made.
     """
-    image_size, batch_size, seed, start_step, crop_padding, augment_ops, repeats = integers(
-        image_size=image_size, batch_size=batch_size, seed=seed, start_step=start_step,
-        crop_padding=crop_padding, augment_ops=augment_ops, repeats=repeats,
+    (image_size, batch_size, seed, start_step, crop, crop_padding, flip, augment, augment_magnitude,
+     augment_ops, color_jitter, erase, repeats, crop_fraction, interpolation) = _checked(
+        image_size=image_size, batch_size=batch_size, seed=seed, start_step=start_step, crop=crop,
+        crop_padding=crop_padding, flip=flip, augment=augment, augment_magnitude=augment_magnitude,
+        augment_ops=augment_ops, color_jitter=color_jitter, erase=erase, repeats=repeats,
+        crop_fraction=crop_fraction, interpolation=interpolation,
     )  # fmt: skip
-    share = tuple(integers(part=share[0], parts=share[1]))
-    _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation)
-    _check_augmentation(augment, augment_magnitude, augment_ops, color_jitter, erase, repeats)
-    source = open_source(data, split, data_dir=data_dir, download=download)
+    share = _checked(part=share[0], parts=share[1])
+    source = open_source(data, split, layout=layout, data_dir=data_dir, download=download)
     training = split == "train" if training is None else training
     _check_share(share, training, batch_size)
     steps = source.size // batch_size if training else -(-source.size // batch_size)
@@ -201,37 +208,43 @@ def fixed_parallelism() -> tf.data.Options:
     return options
 
 
-def _check(image_size, batch_size, seed, start_step, crop, crop_fraction, interpolation):
-    if crop not in CROPS:
-        raise DataError(f"crop={crop!r} is unknown; choose one of {CROPS}.")
-    if interpolation not in INTERPOLATIONS:
-        raise DataError(f"interpolation={interpolation!r} is unknown; choose one of {INTERPOLATIONS}.")
-    if batch_size < 1 or (image_size is not None and image_size < 1):
-        raise DataError(f"batch_size={batch_size} and image_size={image_size} must be at least 1.")
-    if not 0 <= seed < 2**31 or start_step < 0:
-        raise DataError(f"seed={seed} must be in [0, 2**31), start_step={start_step} at least 0.")
-    if crop_fraction is not None and not 0 < crop_fraction <= 1:
-        raise DataError(f"crop_fraction={crop_fraction} must be above 0 and at most 1.")
-
-
 def _check_share(share, training, batch_size):
     part, parts = share
     if not 0 <= part < parts or (training and batch_size % parts):
         raise DataError(
-            f"share={share}: the part must be below the number of parts, which must divide "
+            f"share={tuple(share)}: the part must be below the number of parts, which must divide "
             f"batch_size={batch_size} in training."
         )
 
 
-def _check_augmentation(augment, magnitude, operations, jitter, erase, repeats):
-    if augment not in POLICIES:
-        raise DataError(f"augment={augment!r} is unknown; choose one of {POLICIES}.")
-    if not 0 <= magnitude <= 10 or operations < 1:
-        raise DataError(
-            f"augment_magnitude={magnitude} must be from 0 to 10, augment_ops={operations} at least 1."
-        )
-    if jitter < 0 or not 0 <= erase <= 1 or repeats < 1:
-        raise DataError(
-            f"color_jitter={jitter} must be at least 0, erase={erase} from 0 to 1, "
-            f"repeats={repeats} at least 1."
-        )
+def _checked(**given):
+    """The arguments, in their order, as plain numbers."""
+    try:
+        return [_KINDS[name](name, value) for name, value in given.items()]
+    except ValueError as error:
+        raise DataError(str(error)) from None
+
+
+def _or_none(check):
+    return lambda name, value: None if value is None else check(name, value)
+
+
+_KINDS = {
+    "image_size": _or_none(arguments.side),
+    "batch_size": arguments.whole,
+    "seed": arguments.seed,
+    "start_step": partial(arguments.whole, least=0),
+    "crop": partial(arguments.choice, allowed=CROPS),
+    "crop_padding": partial(arguments.whole, least=0, most=arguments.LARGEST_SIDE),
+    "flip": arguments.flag,
+    "augment": partial(arguments.choice, allowed=POLICIES),
+    "augment_magnitude": partial(arguments.real, least=0, most=10),
+    "augment_ops": partial(arguments.whole, most=100),
+    "color_jitter": partial(arguments.real, least=0),
+    "erase": arguments.probability,
+    "repeats": arguments.whole,
+    "part": partial(arguments.whole, least=0),
+    "parts": arguments.whole,
+    "crop_fraction": _or_none(arguments.fraction),
+    "interpolation": partial(arguments.choice, allowed=INTERPOLATIONS),
+}

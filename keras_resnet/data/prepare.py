@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,9 +15,12 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from keras_resnet.arguments import side, whole
+from keras_resnet.data.contents import Unused
 from keras_resnet.data.decode import decode_image, read_file, show
 from keras_resnet.data.errors import DataError
-from keras_resnet.data.folder import Folder, hold_out, open_folder
+from keras_resnet.data.folder import Folder, open_folder
+from keras_resnet.data.holdout import hold_out
 from keras_resnet.data.shards import FORMAT, MANIFEST, Shard, check_shard, digest, is_prepared
 from keras_resnet.data.workers import threads
 
@@ -30,6 +34,7 @@ def prepare_tfrecords(
     *,
     short_side: int | None = None,
     shard_size: int = 1024,
+    layout: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """Write a folder of class folders as TFRecord shards, which `make_dataset` reads in streams.
@@ -45,6 +50,7 @@ def prepare_tfrecords(
         short_side: Images whose short side is longer are resized to this many pixels (bicubic) and
             stored as JPEG of quality 95.
         shard_size: Images in a shard.
+        layout: "splits" or "classes": what the folders in `root` are; see `make_dataset`.
         progress: Called with (images done, images in all).
 
     Returns:
@@ -53,13 +59,19 @@ def prepare_tfrecords(
     Raises:
         DataError: an image cannot be read, or `out` holds something else.
     """
-    if shard_size < 1 or (short_side is not None and short_side < 1):
-        raise DataError(f"shard_size={shard_size} and short_side={short_side} must be at least 1.")
+    try:
+        shard_size = whole("shard_size", shard_size)
+        short_side = None if short_side is None else side("short_side", short_side)
+    except ValueError as error:
+        raise DataError(str(error)) from None
     root, out = os.fspath(root), os.fspath(out)
-    splits = open_folder(root)
-    if len(splits) == 1:
-        (whole,) = splits.values()
-        splits = {"train": hold_out(whole, False), "held_out": hold_out(whole, True)}
+    unused = Unused()
+    splits = open_folder(root, layout, unused)
+    if line := unused.summary():
+        warnings.warn(line, stacklevel=2)
+    if list(splits) in (["all"], ["train"]):
+        (every,) = splits.values()
+        splits = {"train": hold_out(every, False), "held_out": hold_out(every, True)}
     sizes = {name: len(folder.paths) for name, folder in splits.items()}
     os.makedirs(out, exist_ok=True)
     state = _open_state(out, _fingerprint(root, splits, short_side, shard_size))
@@ -161,7 +173,7 @@ def _write_manifest(out, splits, shards, fingerprint):
     manifest = {
         "format": FORMAT,
         "fingerprint": fingerprint,
-        "classes": splits["train"].class_names,
+        "classes": next(iter(splits.values())).class_names,
         "splits": {},
     }
     for name, folder in splits.items():

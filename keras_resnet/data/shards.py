@@ -101,10 +101,10 @@ def read_record(record: bytes, shard: str, classes: int, choose=None, least: int
     images, labels = features["image"].bytes_list.value, features["label"].int64_list.value
     if len(images) != 1 or len(labels) != 1:
         raise DataError(f"{shard}: a record has not one `image` of bytes and one integer `label`.")
-    if not 0 <= labels[0] < classes:
-        raise DataError(f"{shard}: label {labels[0]} is wrong: there are {classes} classes.")
     names = features["file_name"].bytes_list.value
     name = f"{shard}: {show(names[0])}" if names else f"{shard}: a record"
+    if not 0 <= labels[0] < classes:
+        raise DataError(f"{name}: label {labels[0]} is wrong: there are {classes} classes.")
     return decode_image(images[0], name, choose, least), labels[0]
 
 

@@ -7,6 +7,8 @@ does with them is not its business.
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -15,14 +17,20 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.arrays import check_arrays, read_npz
+from keras_resnet.data.contents import Unused
 from keras_resnet.data.decode import decode_image, read_file, show
 from keras_resnet.data.errors import DataError
-from keras_resnet.data.folder import hold_out, open_folder
+from keras_resnet.data.folder import open_folder
+from keras_resnet.data.holdout import choose_split
+from keras_resnet.data.layout import check_layout, find_split, no_split
 from keras_resnet.data.shards import check_size, is_prepared, read_manifest, read_record, records
-from keras_resnet.nearest import suggest
 
 # Datasets of images of one size are held in memory, decoded, up to this many bytes.
 MEMORY_BUDGET = 2 * 1024**3
+# More classes than any data have: such labels are something else, such as identifiers.
+_MAX_CLASSES = 1_000_000
+# What may be a name of tensorflow-datasets: name, name/configuration, name/configuration/version.
+_DATASET = re.compile(r"[^./~][^/]*(/[^/]+)?(/\d+\.[\d*]+\.[\d*]+)?")
 
 
 @dataclass(frozen=True)
@@ -55,28 +63,42 @@ class Source:
     named: bool = True
 
 
-def open_source(data, split: str = "train", *, data_dir=None, download: bool = True) -> Source:
+def open_source(
+    data, split: str = "train", *, layout: str | None = None, data_dir=None, download: bool = True
+) -> Source:
     """Open one split of `data`; the arguments are those of `make_dataset`.
 
     Raises:
         DataError: the data or the split do not exist, are empty or cannot be used.
     """
     if isinstance(data, tuple | list):
+        _refuse_layout(layout, "arrays")
         return _from_pairs(data, split)
-    path = os.fspath(data)
+    try:
+        path = os.fspath(data)
+    except TypeError as error:
+        kinds = "a name, a folder, an .npz file, or arrays (images, labels)"
+        raise DataError(f"data of type {type(data).__name__} cannot be read; give {kinds}.") from error
+    if path != "digits" and not path.endswith(".npz") and not is_prepared(path):
+        if os.path.isdir(path) or not (os.path.exists(path) or _DATASET.fullmatch(path)):
+            return _from_folder(path, split, layout)
+        if os.path.exists(path):
+            raise DataError(f"{path}: is a file; give a folder of class folders, or an .npz file of arrays.")
+    _refuse_layout(layout, repr(path))
     if path == "digits":
         return _digits(split)
     if path.endswith(".npz"):
         return _from_pairs(read_npz(path), split)
     if is_prepared(path):
         return _from_shards(path, split)
-    if os.path.isdir(path) or os.sep in path or path.startswith("."):
-        return _from_folder(path, split)
-    if os.path.isfile(path):
-        raise DataError(f"{path}: is a file; give a folder of class folders, or an .npz file of arrays.")
     from keras_resnet.data.catalogue import open_tfds
 
     return open_tfds(path, split, data_dir, download)
+
+
+def _refuse_layout(layout, data):
+    if check_layout(layout) is not None:
+        raise DataError(f"layout={layout!r} is for folders of images; {data} has its own splits.")
 
 
 def array_source(images: np.ndarray, labels: np.ndarray, class_names, named: bool = True) -> Source:
@@ -105,7 +127,7 @@ def _digits(split):
     held_out = np.arange(len(images)) % 5 == 4
     chosen = {"train": ~held_out, "test": held_out, "held_out": held_out, "all": np.ones_like(held_out)}
     if split not in chosen:
-        raise _no_split("digits", split, chosen)
+        raise no_split("digits", split, chosen, chosen)
     return array_source(images[chosen[split]], labels[chosen[split]], [str(i) for i in range(10)])
 
 
@@ -118,29 +140,23 @@ def _from_pairs(pairs, split):
     else:
         splits = {"train": pairs[0], "test": pairs[1], "held_out": pairs[1]}
     if split not in splits:
-        raise _no_split("these arrays", split, splits)
+        raise no_split("these arrays", split, splits, splits)
     images, labels = map(np.asarray, splits[split])
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     images = images[..., None] if images.ndim == 3 else images
-    every_label = [np.asarray(y) for _, y in (splits["train"], splits[split])]
     check_arrays(images, labels)
-    classes = 1 + max(int(y.max(initial=0)) for y in every_label)
+    # All splits have the same classes, whichever is asked for.
+    classes = 1 + max(int(np.max(y, initial=0)) for _, y in splits.values())
+    if classes > _MAX_CLASSES:
+        raise DataError(f"label {classes - 1} is wrong: labels count the classes from 0 on.")
     return array_source(images, labels, [str(i) for i in range(classes)], named=False)
 
 
-def _from_folder(root, split):
-    splits = open_folder(root)
-    if split == "held_out":
-        names = [name for name in splits if name not in ("train", "all")]
-        folder = splits[names[0]] if names else hold_out(splits.get("train", splits.get("all")), True)
-    elif split == "train" and "all" in splits:
-        folder = hold_out(splits["all"], False)
-    elif split == "train" and len(splits) == 1:
-        folder = hold_out(splits["train"], False)
-    elif split in splits:
-        folder = splits[split]
-    else:
-        raise _no_split(root, split, [*splits, "held_out"])
+def _from_folder(root, split, layout):
+    unused = Unused()
+    folder = choose_split(root, open_folder(root, layout, unused), split)
+    if line := unused.summary():
+        warnings.warn(line, stacklevel=4)
     paths = tf.constant([os.fsencode(path) for path in folder.paths])
     labels = tf.constant(folder.labels, tf.int64)
 
@@ -158,11 +174,10 @@ def _from_folder(root, split):
 
 def _from_shards(root, split):
     classes, splits = read_manifest(root)
-    others = [name for name in splits if name != "train"]
-    if split == "held_out" and others:
-        split = others[0]
-    if split not in splits:
-        raise _no_split(root, split, [*splits, "held_out"])
+    found = find_split(split, splits)
+    if found is None:
+        raise no_split(show(root), split, splits, {*splits, "held_out"})
+    split = found
     for shard in splits[split].shards:
         check_size(root, shard)
     shards = [show(os.path.join(root, shard.file)) for shard in splits[split].shards]
@@ -178,8 +193,3 @@ def _from_shards(root, split):
         read=read,
         records=records(root, splits[split]),
     )
-
-
-def _no_split(name, split, splits):
-    hint = suggest(split, splits, f"choose one of {', '.join(sorted(splits))}.")
-    return DataError(f"{name} has no split {split!r}; {hint}")

@@ -16,6 +16,7 @@ from pathlib import Path
 import keras
 
 import keras_resnet
+from keras_resnet.arguments import whole
 from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.check import BARS, Comparison, ExportError, check, compare, load_images, run_all
 from keras_resnet.inference.evaluate import to_probabilities
@@ -109,7 +110,7 @@ def export(
     ranges = None
     if precision == "int8":
         ranges = load_images(calibration, "train", preparation, CALIBRATION_IMAGES, **data)[0]
-    count = images or (32 if calibration is None else 1000)
+    count = (32 if calibration is None else 1000) if images is None else whole("images", images)
     pixels, labels, names = load_images(calibration, "held_out", preparation, count, **data)
     if calibration is None or len(names) != len(artifact.class_names):
         labels = None

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.arguments import whole
 from keras_resnet.inference.convolutions import fastest_with_groups, with_add
 from keras_resnet.inference.lowering import Lowering, Store
 from keras_resnet.inference.pixels import check_images, takes_pixels
@@ -111,7 +112,7 @@ class FusedModel(tf.Module):
         if isinstance(images, tf.data.Dataset):
             batches = (batch[0] if isinstance(batch, tuple) else batch for batch in images)
         else:
-            images = np.asarray(images)
+            images, batch_size = np.asarray(images), whole("batch_size", batch_size)
             batches = (images[i : i + batch_size] for i in range(0, max(len(images), 1), batch_size))
         outputs = [keras.tree.map_structure(np.asarray, self(batch)) for batch in batches]
         if not outputs:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.arguments import whole
 from keras_resnet.data.decode import read_image, show
 from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.folder import image_files
@@ -86,6 +87,7 @@ def stream_predictions(
     """
     artifact = to_artifact(model)
     check_model(artifact.model, top, batch_size)
+    top, batch_size = int(top), int(batch_size)
     fused = fuse(_with_features(artifact.model) if features else artifact.model, precision)
     with clear_errors():
         for batch in _batches(artifact, images, batch_size, known).as_numpy_iterator():
@@ -108,8 +110,8 @@ def check_model(model: keras.Model, top: int, batch_size: int) -> None:
         raise ValueError(f"{model.name!r} has no head to classify with: it returns {model.output_shape}.")
     if model.input_shape[-1] not in (1, 3):
         raise ValueError(f"the model takes {model.input_shape[-1]} channels; image files have 1 or 3.")
-    if top < 1 or batch_size < 1:
-        raise ValueError(f"top={top} and batch_size={batch_size} must be at least 1.")
+    whole("top", top)
+    whole("batch_size", batch_size)
 
 
 def head_pool(model: keras.Model) -> keras.KerasTensor:

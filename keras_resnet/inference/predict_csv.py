@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_resnet.arguments import whole
 from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.outputs import CsvRows, NpyRows
 from keras_resnet.inference.predict import check_model, head_pool, stream_predictions
@@ -46,6 +47,7 @@ def predict_to_csv(
             made otherwise: with other columns, or by another model.
     """
     artifact = to_artifact(model)
+    top, batch_size = whole("top", top), whole("batch_size", batch_size)
     options = {"top": top, "batch_size": batch_size, "precision": precision}
     check_model(artifact.model, top, batch_size)
     channels = head_pool(artifact.model).shape[-1] if features else None

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.arguments import whole
 from keras_resnet.graphs import functional_model
 from keras_resnet.inference.pixels import check_range, takes_pixels
 from keras_resnet.preprocessing import visible_part
@@ -61,6 +62,7 @@ def _stage_maps(model, stage):
             f"{model.name!r} has no pooling and head: Grad-CAM needs a classifier, include_top=True."
         )
     stages = stage_outputs(model)
+    stage = None if stage is None else whole("stage", stage)
     if stage is None or f"stage{stage}" == list(stages)[-1]:
         return model.get_layer("head_pool").input
     if f"stage{stage}" not in stages:

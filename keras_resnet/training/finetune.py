@@ -7,6 +7,8 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet import arguments
+from keras_resnet.arguments import flag, fraction, real, whole
 from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.graphs import deep_graphs, functional_model
@@ -83,8 +85,13 @@ def finetune(
         FloatingPointError: the loss became NaN or infinite.
     """
     check_one_device("finetune")
-    _check(epochs, unfreeze_every, learning_rate, layer_decay)
-    _check_patience(patience, validation)
+    epochs, unfreeze_every = whole("epochs", epochs), whole("unfreeze_every", unfreeze_every, least=0)
+    learning_rate, layer_decay = (
+        real("learning_rate", learning_rate, above=0),
+        fraction("layer_decay", layer_decay),
+    )
+    weight_decay, norms = real("weight_decay", weight_decay, least=0), flag("norms", norms)
+    patience = _checked_patience(patience, validation)
     check_takes_pixels(model)
     _check_pixels(model, train, validation)
     names, steps = _class_names(train, validation), train.steps_per_epoch
@@ -134,6 +141,9 @@ def finetune_run(
         tensorboard: See `train`.
         **options: Those of `finetune`.
     """
+    # They go into config.yaml, which holds Python's own numbers only.
+    seed, batch_size = arguments.seed("seed", seed), arguments.whole("batch_size", batch_size)
+    options = {name: arguments.plain(value) for name, value in options.items()}
     if tensorboard:
         check_tensorboard()
     where = {"data_dir": data_dir, "download": download, "image_size": image_size or model.input_shape[1]}
@@ -257,13 +267,10 @@ def _optimizer(steps, learning_rate, weight_decay, layer_decay, stages):
     return optimizer
 
 
-def _check(epochs, unfreeze_every, learning_rate, layer_decay):
-    if epochs < 1 or unfreeze_every < 0:
-        raise ValueError(f"epochs={epochs} must be at least 1, unfreeze_every={unfreeze_every} 0.")
-    if not (learning_rate > 0 and 0 < layer_decay <= 1):
-        raise ValueError(
-            f"learning_rate={learning_rate} must be above 0, layer_decay={layer_decay} in (0, 1]."
-        )
+def _checked_patience(patience, validation):
+    if patience is not None and validation is None:
+        raise ValueError(f"patience={patience!r} needs a validation dataset.")
+    return None if patience is None else whole("patience", patience)
 
 
 def _check_pixels(model, *datasets):
@@ -272,11 +279,6 @@ def _check_pixels(model, *datasets):
         images = next(iter(dataset.take(1)), (None,))[0]
         if images is not None:
             check_range(images, True, model.name)
-
-
-def _check_patience(patience, validation):
-    if patience is not None and (patience < 1 or validation is None):
-        raise ValueError(f"patience={patience} must be at least 1 and needs a validation dataset.")
 
 
 def _class_names(train, validation):

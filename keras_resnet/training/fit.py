@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet import arguments
 from keras_resnet.data.errors import clear_errors
 from keras_resnet.inference.artifacts import open_model
 from keras_resnet.metadata import attach_metadata
@@ -92,6 +93,8 @@ def train(
     """
     if tensorboard:
         check_tensorboard()
+    seed = arguments.seed("seed", seed)
+    image_size = None if image_size is None else arguments.side("image_size", image_size)
     devices, where = open_strategy(strategy), {"data_dir": data_dir, "download": download}
     many, (worker, workers) = devices.num_replicas_in_sync > 1, place(devices)
     recipe, data, held_out = _open(recipe, data, image_size, settings or {}, where)

@@ -8,6 +8,7 @@ import types
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import get_args, get_origin, get_type_hints
 
+from keras_resnet.arguments import plain, side
 from keras_resnet.nearest import suggest
 from keras_resnet.run_files import parse_yaml, read_text
 from keras_resnet.variant import Variant
@@ -19,8 +20,9 @@ CHOICES = {
     "jit_compile": ("auto", True, False),
 }
 ABOVE_ZERO = ("epochs", "batch_size", "steps_per_epoch", "learning_rate", "accumulate", "clip_norm",
-              "image_size", "test_image_size", "ema_every", "factor", "power")  # fmt: skip
+              "ema_every", "factor", "power")  # fmt: skip
 NOT_NEGATIVE = ("weight_decay", "mixup", "cutmix")
+SIDES = ("image_size", "test_image_size")
 BELOW_ONE = ("momentum", "label_smoothing", "ema", "dropout", "drop_path")
 
 
@@ -124,6 +126,8 @@ class Recipe:
     jit_compile: bool | str = "auto"
 
     def __post_init__(self):
+        for name, value in _cast_fields(vars(self)).items():
+            object.__setattr__(self, name, value)
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 hint = suggest(value, map(str, allowed), f"choose one of {allowed}.", n=1)
@@ -141,6 +145,8 @@ class Recipe:
             )
         _check_rising("boundaries", self.boundaries)
         _check_rising("image_sizes", [first for first, _ in self.image_sizes])
+        for _, pixels in self.image_sizes:
+            side("image_sizes", pixels)
         if self.image_sizes and (self.image_sizes[0][0] != 0 or self.image_sizes[-1][0] >= self.epochs):
             raise ValueError(
                 f"image_sizes={self.image_sizes} must begin with epoch 0 and stay below epochs={self.epochs}."
@@ -201,6 +207,7 @@ def _cast_fields(settings):
     for key, value in settings.items():
         _check_name(key, kinds, "a recipe")
         try:
+            value = side(key, value) if key in SIDES and value is not None else value
             changes[key] = _cast(value, kinds[key])
         except TypeError:
             wanted = getattr(kinds[key], "__name__", None) if isinstance(kinds[key], type) else None
@@ -212,6 +219,7 @@ def _cast_fields(settings):
 
 def _cast(value, kind):
     """`value` as a `kind`; a ``TypeError`` where it is something else."""
+    value = plain(value)
     if isinstance(kind, types.UnionType):
         for option in get_args(kind):
             try:
@@ -228,6 +236,8 @@ def _cast(value, kind):
             return float(value)
         except ValueError:
             raise TypeError from None
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError
     return value
