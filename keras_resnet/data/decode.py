@@ -1,8 +1,9 @@
 """Image files to uint8 RGB arrays; every failure names the file.
 
-Pillow opens every file, and decodes all but plain JPEGs: those TensorFlow decodes to the same
-pixels, only the wanted part of them and, where that is much larger than needed, at a fraction of
-the size.
+`keras_resnet.data.headers` looks at a file first, and what asks for too much goes no further.
+TensorFlow decodes JPEGs that are grey or RGB, of which it computes only the wanted part and, where
+that is much larger than needed, at a fraction of the size, and still WebPs; Pillow all else. The
+pixels are the same.
 """
 
 from __future__ import annotations
@@ -13,14 +14,24 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from keras_resnet.data.errors import DataError
+from keras_resnet.data.headers import HeaderError, read_header
 from keras_resnet.data.images import cut
+from keras_resnet.files import open_regular
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-# Pillow refuses images of more pixels than this by itself (a bomb of 500 MB in RGB).
-MAX_PIXELS = 178_956_970
+# 64 Mpixel: the largest sensors of phones, and 200 MB in RGB.
+MAX_PIXELS = 2**26
+MAX_SIDE = 65_535  # what JPEG and GIF allow
+MAX_BYTES = 2**28
+MAX_SCANS = 100
+# Real photographs have up to a pixel a byte, scans of white paper a hundred.
+_BYTES_PER_PIXEL, _EXPANSION = 3.5, 100
+# Scans of the largest image; a scan takes up to 5 ns a pixel.
+_PASSES = 16
+_STRIP = 2**20  # pixels
+_MIRRORED, _FLIPPED = (2, 3, 6, 7), (3, 4, 7, 8)
 
 
 def read_image(path: str | bytes) -> np.ndarray:
@@ -29,28 +40,36 @@ def read_image(path: str | bytes) -> np.ndarray:
 
 
 def read_file(path: str | bytes) -> bytes:
-    """The bytes of a file, or a `DataError` that names it."""
+    """The bytes of an image file, or a `DataError` that names it; only a regular file is opened."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise DataError(f"{show(path)}: {size:,} bytes; of an image at most {MAX_BYTES:,} are read.")
             return file.read()
     except OSError as error:
         raise DataError(f"{show(path)}: cannot be read: {error.strerror or error}") from error
 
 
-def decode_image(data: bytes, name: str, choose: Callable | None = None, least: int = 0) -> np.ndarray:
+def decode_image(
+    data: bytes, name: str, choose: Callable | None = None, least: int = 0, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
     """Decode the bytes of a JPEG, PNG, BMP, GIF or WebP image, told apart by their content.
 
     Grey, palette and CMYK images become RGB; transparency is laid over white; of 16-bit
     images the upper eight bits are kept; of animations the first frame; the EXIF
-    orientation is applied.
+    orientation is applied. The checksums of a PNG are compared.
 
     Args:
         data: The encoded image.
         name: What to call it in errors.
         choose: From (width, height) to the wanted part ``(left, top, width, height)``; by
             default the whole image.
-        least: If not 0, the wanted part may come at a half, a quarter or an eighth of its size,
-            but no smaller than this many pixels on its shorter side.
+        least: If not 0, the wanted part of a JPEG may come at a half, a quarter or an eighth of its
+            size, but no smaller than this many pixels on its shorter side.
+        max_pixels: Larger images are refused, and smaller ones whose decoding would take
+            more than 3.5 bytes for each of so many pixels, unless the file itself is large: a
+            hundredth of what it takes.
 
     Returns:
         Array of shape ``(height, width, 3)``, uint8.
@@ -61,26 +80,21 @@ def decode_image(data: bytes, name: str, choose: Callable | None = None, least: 
     if not data:
         raise DataError(f"{name}: the file is empty.")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(
-                    f"{name}: {image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read."
-                )
-            if _is_plain_jpeg(image, data):
-                box = choose(*image.size) if choose else (0, 0, *image.size)
-                if (pixels := _decode_jpeg(data, box, least)) is not None:
-                    return pixels
-            image.load()
-            pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-    except UnidentifiedImageError as error:
-        raise DataError(f"{name}: {_not_an_image(data)}; convert it to JPEG or PNG.") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{name}: declares more than the {MAX_PIXELS:,} pixels that are read.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
-        if isinstance(error, DataError):
-            raise
+        header = read_header(data)
+    except HeaderError as error:
         raise DataError(f"{name}: damaged image: {error}") from error
-    return cut(pixels, choose(pixels.shape[1], pixels.shape[0])) if choose else pixels
+    if header is None:
+        raise DataError(f"{name}: {_not_an_image(data)}; convert it to JPEG or PNG.")
+    _check_cost(header, len(data), name, max_pixels)
+    size = (header.height, header.width) if header.orientation > 4 else (header.width, header.height)
+    box = choose(*size) if choose else (0, 0, *size)
+    try:
+        pixels = _decode(header, _stored_box(box, size, header.orientation), least)
+    # What a decoder may raise on a bad file is anything: struct.error, TypeError, zlib.error...
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise DataError(f"{name}: damaged image: {reason}") from error
+    return _upright(pixels, header.orientation)
 
 
 def check_strictly(data: bytes, name: str) -> None:
@@ -105,14 +119,33 @@ def show(path: str | bytes) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
 
 
-def _is_plain_jpeg(image, data):
-    """Whether a JPEG is grey or RGB, upright, and has its end: one that was cut off never gets this far."""
-    return (
-        image.format == "JPEG"
-        and image.mode in ("L", "RGB")
-        and b"\xff\xd9" in data[-64:]
-        and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    )
+def _check_cost(header, size, name, max_pixels):
+    """Raise `DataError` for an image whose decoding takes much more than such a file should."""
+    pixels = header.width * header.height
+    shape = f"{name}: {header.width} x {header.height} pixels"
+    if pixels < 1:
+        raise DataError(f"{name}: damaged image: it declares no pixels.")
+    if pixels > max_pixels or max(header.width, header.height) > MAX_SIDE:
+        raise DataError(f"{shape}; at most {max_pixels:,} pixels and {MAX_SIDE:,} a side are read.")
+    if pixels * header.cost > max(_BYTES_PER_PIXEL * max_pixels, _EXPANSION * size):
+        need = pixels * header.cost / 1e6
+        raise DataError(f"{shape} in {size:,} bytes would take {need:,.0f} MB to decode; make it smaller.")
+    if header.passes > min(MAX_SCANS, max(_PASSES * max_pixels // pixels, 1)):
+        raise DataError(f"{shape} in {header.passes} scans; real JPEGs have about ten.")
+
+
+def _decode(header, box, least):
+    """The box of the stored image, as RGB."""
+    if header.direct and header.format == "JPEG":
+        if (pixels := _decode_jpeg(header.data, box, least)) is not None:
+            return pixels
+    elif header.direct:
+        return _decode_webp(header, box)
+    with Image.open(io.BytesIO(header.data), formats=(header.format,)) as image:
+        if image.size != (header.width, header.height):
+            raise HeaderError(f"{image.size} pixels where the header says {header.width, header.height}")
+        image.load()
+        return _to_rgb(image, box)
 
 
 def _decode_jpeg(data, box, least):
@@ -130,7 +163,43 @@ def _decode_jpeg(data, box, least):
     return np.asarray(memoryview(pixels))
 
 
-def _to_rgb(image):
+def _decode_webp(header, box):
+    """The box of a still WebP by TensorFlow, whose pixels are those of Pillow, in a fifth of the memory."""
+    pixels = tf.io.decode_webp(header.data, channels=4 if header.alpha else 3)
+    pixels = cut(np.asarray(memoryview(pixels))[0], box)
+    return _to_rgb(Image.fromarray(pixels), (0, 0, *box[2:])) if header.alpha else pixels
+
+
+def _stored_box(box, size, orientation):
+    """Where the box of an upright image of (width, height) lies in the image as it is stored."""
+    left, top, width, height = box
+    if orientation in _MIRRORED:
+        left = size[0] - left - width
+    if orientation in _FLIPPED:
+        top = size[1] - top - height
+    return (top, left, height, width) if orientation > 4 else (left, top, width, height)
+
+
+def _upright(pixels, orientation):
+    """A stored image turned as its EXIF orientation says, without a copy."""
+    pixels = pixels.transpose(1, 0, 2) if orientation > 4 else pixels
+    pixels = pixels[::-1] if orientation in _FLIPPED else pixels
+    return pixels[:, ::-1] if orientation in _MIRRORED else pixels
+
+
+def _to_rgb(image, box):
+    """The box of a Pillow image as an RGB array, filled strip by strip: Pillow's images are large."""
+    left, top, width, height = box
+    pixels = np.empty((height, width, 3), np.uint8)
+    step = max(1, _STRIP // width)
+    for row in range(0, height, step):
+        rows = min(step, height - row)
+        strip = image.crop((left, top + row, left + width, top + row + rows))
+        pixels[row : row + rows] = np.asarray(_strip_to_rgb(strip))
+    return pixels
+
+
+def _strip_to_rgb(image):
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
