@@ -12,7 +12,7 @@ from keras_resnet.graphs import deep_graphs, functional_model
 from keras_resnet.inference.artifacts import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.kernels import accelerate
 from keras_resnet.resnet import build_variant
-from keras_resnet.training.losses import LOSSES, accuracy
+from keras_resnet.training.losses import LOSSES, Accuracy
 from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD, Lamb
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.schedules import Schedule
@@ -54,7 +54,7 @@ def compile_logits(network: keras.Model, recipe: Recipe, steps_per_epoch: int, *
     accelerate(logits).compile(
         optimizer=make_optimizer(recipe, steps_per_epoch),
         loss=LOSSES[recipe.loss],
-        metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
+        metrics=[Accuracy()],
         jit_compile=recipe.jit_compile,
     )
     return logits

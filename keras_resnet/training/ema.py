@@ -85,12 +85,14 @@ class EMA(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def averaged(self):
-        """A context in which the model holds the average."""
+        """A context in which the model holds the average; after it, the model holds what it held before."""
+        before = self._swapped
         self.swap_in()
         try:
             yield
         finally:
-            self.swap_out()
+            if not before:
+                self.swap_out()
 
     def get_state(self) -> dict:
         """What `set_state` needs: numbers and arrays."""

@@ -19,9 +19,10 @@ from keras_resnet.metadata import attach_metadata
 from keras_resnet.report.examine import examine
 from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
+from keras_resnet.training.callbacks import check_callbacks, save_as
 from keras_resnet.training.freezing import freeze, parts, recalibrate_bn, stage_of, unfreeze
 from keras_resnet.training.guards import FiniteLoss, checked_fit
-from keras_resnet.training.losses import accuracy, softmax_cross_entropy
+from keras_resnet.training.losses import Accuracy, softmax_cross_entropy
 from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD
 from keras_resnet.training.recipes import RECIPES, choose_recipe
 from keras_resnet.training.schedules import Schedule
@@ -92,6 +93,7 @@ def finetune(
     )
     weight_decay, norms = real("weight_decay", weight_decay, least=0), flag("norms", norms)
     patience = _checked_patience(patience, validation)
+    callbacks = check_callbacks(callbacks, "finetune")
     check_takes_pixels(model)
     _check_pixels(model, train, validation)
     names, steps = _class_names(train, validation), train.steps_per_epoch
@@ -101,13 +103,14 @@ def finetune(
     if not norms:
         recalibrate_bn(network, train, min(steps, CALIBRATION_STEPS))
     logits = functional_model(network.input, network.get_layer("head").output)
+    save_as(logits, network)
     order = parts(logits)
     joining = order[order.index(down_to) :] if down_to in order else [down_to]
     unfreeze(freeze(logits), joining[-1 if unfreeze_every else 0], norms=norms)
     logits.compile(
         _optimizer(epochs * steps, learning_rate, weight_decay, layer_decay, len(order) - 2),
         softmax_cross_entropy,
-        metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
+        metrics=[Accuracy()],
     )
     later = joining[-2::-1] if unfreeze_every else []
     ours = [_Unfreezing({(i + 1) * unfreeze_every: part for i, part in enumerate(later)}, norms)]

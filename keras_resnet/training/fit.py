@@ -18,6 +18,7 @@ from keras_resnet.report.examine import examine
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
+from keras_resnet.training.callbacks import check_callbacks, save_as
 from keras_resnet.training.checkpoint import Checkpoint
 from keras_resnet.training.compile import build_network, compile_logits
 from keras_resnet.training.datasets import held_out_crop, held_out_dataset
@@ -98,6 +99,7 @@ def train(
     devices, where = open_strategy(strategy), {"data_dir": data_dir, "download": download}
     many, (worker, workers) = devices.num_replicas_in_sync > 1, place(devices)
     recipe, data, held_out = _open(recipe, data, image_size, settings or {}, where)
+    callbacks = check_callbacks(callbacks, "train", averages=bool(recipe.ema))
     feed = Feed(data, recipe, held_out, devices, seed, **where)
     model = model or recipe.model or "resnet20_cifar"
     keras.utils.set_random_seed(seed)
@@ -120,6 +122,7 @@ def train(
         images = feed.steps * feed.recipe.batch_size
         log = runs.EpochLog(folder / "history.csv", images, recipe.epochs, quiet=worker > 0)
         ema = EMA(recipe.ema, recipe.ema_every) if recipe.ema else None
+        save_as(logits, network, ema=ema, writes=not worker)
         ours = [ema, log] if ema else [log]
         others = [*callbacks, curves_writer(folder)] if tensorboard and not worker else [*callbacks]
         remembered = [*ours, *filter(can_remember, others)]

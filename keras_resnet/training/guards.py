@@ -25,12 +25,20 @@ def checked_fit(model: keras.Model, dataset: tf.data.Dataset, *, steps_per_epoch
 
     Raises:
         DataError: the dataset is empty or too short.
+        ValueError: a callback sets the learning rate beside the schedule.
     """
     error = DataError(f"the dataset is empty or ends before the last of {steps_per_epoch} steps an epoch.")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Your input ran out of data")
             history = model.fit(dataset, steps_per_epoch=steps_per_epoch, shuffle=False, **options)
+    except TypeError as raised:
+        if "learning rate is not settable" not in str(raised):
+            raise
+        raise ValueError(
+            "a callback sets the learning rate, which a schedule sets at every step here; leave it out, and "
+            "choose learning_rate, schedule and epochs of the recipe."
+        ) from raised
     except UserWarning as warning:
         if "ran out of data" not in str(warning):
             raise

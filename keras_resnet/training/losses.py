@@ -6,6 +6,7 @@ Labels are classes ``(batch,)``, or after mixing or smoothing the shares of all 
 
 from __future__ import annotations
 
+import keras
 from keras import ops
 
 
@@ -30,6 +31,14 @@ def accuracy(labels, logits):
     if _is_soft(labels, logits):
         labels = ops.argmax(labels, axis=-1)
     return ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(labels, "int32")), "float32")
+
+
+class Accuracy(keras.metrics.MeanMetricWrapper):
+    """`accuracy`, of which Keras's callbacks know that more is better."""
+
+    def __init__(self, name="accuracy"):
+        super().__init__(accuracy, name=name)
+        self._direction = "up"
 
 
 LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
