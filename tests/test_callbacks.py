@@ -205,3 +205,29 @@ def test_nan_ends_both_with_an_error(function, tmp_path):
     options = {"settings": SETTINGS, "out": tmp_path / "run"} if function is kr.train else {}
     with pytest.raises(FloatingPointError):
         function(callbacks=callbacks, **options)
+
+
+@pytest.mark.parametrize(
+    "train, validation, message",
+    [
+        ((True, None), (True, None), "the validation dataset has no end; make it with training=False"),
+        ((True, None), (False, -1), "the validation dataset has no end"),
+        ((False, None), (False, None), "training dataset has 3 batches, and 6 steps need one each"),
+        ((True, 5), (False, None), "training dataset has 5 batches, and 6 steps need one each"),
+    ],
+)
+def test_data_that_end_too_early_or_never(train, validation, message):
+    def make(training, batches):
+        dataset = kr.make_dataset(data(), "train", training=training, batch_size=16)
+        if batches is None:
+            return dataset
+        part = dataset.take(batches) if batches > 0 else dataset.repeat()
+        for name in ("class_names", "num_examples", "steps_per_epoch", "crop_fraction"):
+            setattr(part, name, getattr(dataset, name))
+        return part
+
+    seen = []
+    count = At("on_train_batch_begin", lambda model: seen.append(1))
+    with pytest.raises(kr.DataError, match=message):
+        kr.finetune(base(), make(*train), make(*validation), epochs=2, callbacks=[count])
+    assert seen == []

@@ -15,11 +15,13 @@ from keras_resnet import RECIPES, VARIANTS, DataError, Recipe, build_resnet, mak
 from keras_resnet.cli import _parser
 from keras_resnet.training import compile as compiling
 from keras_resnet.training import feed, fit
+from keras_resnet.training.compile import make_optimizer
 from keras_resnet.training.datasets import AUGMENTATION, held_out_dataset, phases, training_dataset
 from keras_resnet.training.guards import checked_fit
 from keras_resnet.training.losses import accuracy, sigmoid_cross_entropy, softmax_cross_entropy
 from keras_resnet.training.recipe import describe, override, read_recipe
 from keras_resnet.training.recipes import choose_recipe, find_recipe
+from keras_resnet.training.schedules import tell
 
 TINY = {"stages": ((1, 8),), "stem": "conv3", "stem_filters": 8, "stem_pool": None}
 PLAIN = Recipe(epochs=2, batch_size=8, learning_rate=0.1)
@@ -55,6 +57,64 @@ def test_a_warmup_shrinks_with_the_epochs_where_it_must():
     assert override(small, {"epochs": 1}).warmup_epochs == small.warmup_epochs / small.epochs
     assert override(small, {"epochs": 3}).warmup_epochs == small.warmup_epochs
     assert override(small, {"epochs": 2, "warmup_epochs": 0.5}).warmup_epochs == 0.5
+
+
+def test_the_boundaries_of_a_step_schedule_follow_the_epochs():
+    he = RECIPES["he2015-cifar"]
+    assert override(he, {"epochs": 60}).boundaries == (30, 45)
+    assert override(he, {"epochs": 320}).boundaries == (160, 240)
+    assert override(he, {"epochs": 60, "boundaries": [20, 40]}).boundaries == (20, 40)
+    assert override(he, {"epochs": 160}).boundaries == (80, 120)
+    assert override(he, {"batch_size": 64}).boundaries == (80, 120)
+    assert override(RECIPES["cifar10-notebook"], {"epochs": 2}).boundaries == (0.5, 1, 1.5)
+    growing = override(he, {"image_sizes": [[0, 16], [80, 32]]})
+    assert override(growing, {"epochs": 60}).image_sizes == ((0, 16), (30, 32))
+    # The boundaries have no meaning for other schedules.
+    assert override(he, {"epochs": 60, "schedule": "cosine"}).schedule == "cosine"
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].schedule == "step"])
+@pytest.mark.parametrize("epochs", [1, 2, 7, 60, 1000])
+def test_a_step_schedule_falls_in_every_length(name, epochs):
+    recipe = override(RECIPES[name], {"epochs": epochs, "steps_per_epoch": 100})
+    rate = make_optimizer(recipe, 100)._learning_rate
+    falls = len(recipe.boundaries)
+    assert float(rate(0)) == pytest.approx(recipe.learning_rate)
+    last = float(rate(100 * epochs - 1))
+    assert last == pytest.approx(recipe.learning_rate * recipe.factor**falls, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"boundaries": [80, 160]}, {"boundaries": [200]}, {"boundaries": []}, {"boundaries": [0, 80]},
+        {"epochs": 60, "boundaries": [80, 120]},
+    ],
+)  # fmt: skip
+def test_a_step_schedule_that_would_not_step(settings):
+    with pytest.raises(ValueError, match=r"must be above 0 and below epochs=\d+ for schedule='step'"):
+        override(RECIPES["he2015-cifar"], settings)
+
+
+@pytest.mark.parametrize(
+    "name, settings, words",
+    [
+        ("he2015-cifar", {"epochs": 60}, "60 epochs: learning rate 0.1, times 0.1 after epochs 30, 45"),
+        (
+            "small",
+            {},
+            "60 epochs: learning rate 0.1, rising in the first 2, falling to 0 along half a cosine",
+        ),
+        (
+            "cifar-fast",
+            {},
+            "60 epochs: learning rate from 0.004 to 0.1, rising in the first 2, falling to 0",
+        ),
+        ("fashion-mnist-chapter", {}, "5 epochs: learning rate 0.05, constant"),
+    ],
+)
+def test_a_schedule_in_words(name, settings, words):
+    assert tell(override(RECIPES[name], settings)).startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -286,5 +346,8 @@ def test_data_that_end_too_early_are_an_error(batches, known):
     model.compile("sgd", "mse")
     dataset = tf.data.Dataset.from_tensors((tf.ones((1, 2)), tf.ones((1, 1)))).repeat(batches)
     dataset = dataset if known else dataset.filter(lambda *_: True)
-    with pytest.raises(DataError, match="is empty or ends before the last of 4 steps"):
+    words = (
+        f"has {batches} batches, and 8 steps need" if known else "is empty or ends before the last of 4 steps"
+    words = f"has {batches} batches, and 8 steps need" if known else "empty or ends before the last of 4 steps"
+    with pytest.raises(DataError, match=words):
         checked_fit(model, dataset, steps_per_epoch=4, epochs=2, verbose=0)

@@ -28,6 +28,7 @@ from keras_resnet.training.guards import checked_fit
 from keras_resnet.training.recipe import Recipe, describe
 from keras_resnet.training.recipes import choose_recipe, find_recipe
 from keras_resnet.training.replicas import share_batches
+from keras_resnet.training.schedules import tell
 from keras_resnet.training.states import can_remember
 from keras_resnet.training.strategies import open_strategy, place, synchronize
 from keras_resnet.training.tensorboard import check_tensorboard, curves_writer
@@ -119,6 +120,7 @@ def train(
             parameters = f"{network.count_params():,} parameters"
             compiled = f"jit_compile={logits.jit_compile}"
             print(f"{model}, {parameters}, on {runs.device()}, {compiled}: {folder}", flush=True)
+            print(tell(feed.recipe), flush=True)
         images = feed.steps * feed.recipe.batch_size
         log = runs.EpochLog(folder / "history.csv", images, recipe.epochs, quiet=worker > 0)
         ema = EMA(recipe.ema, recipe.ema_every) if recipe.ema else None

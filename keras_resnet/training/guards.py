@@ -27,6 +27,7 @@ def checked_fit(model: keras.Model, dataset: tf.data.Dataset, *, steps_per_epoch
         DataError: the dataset is empty or too short.
         ValueError: a callback sets the learning rate beside the schedule.
     """
+    _check_lengths(dataset, steps_per_epoch, options)
     error = DataError(f"the dataset is empty or ends before the last of {steps_per_epoch} steps an epoch.")
     try:
         with warnings.catch_warnings():
@@ -46,6 +47,30 @@ def checked_fit(model: keras.Model, dataset: tf.data.Dataset, *, steps_per_epoch
     if not history.history:
         raise error
     return history
+
+
+def check_finite(dataset, what: str) -> None:
+    """Raise `DataError` for a dataset without end; `what` names it.
+
+    That of a dataset whose length TensorFlow does not know, such as one of a generator, cannot be told.
+    """
+    if not isinstance(dataset, tf.data.Dataset):
+        return
+    batches = int(dataset.cardinality())
+    if batches == tf.data.INFINITE_CARDINALITY or batches > 2**40:
+        raise DataError(f"{what} has no end; make it with training=False, or take(...) a part of it.")
+
+
+def _check_lengths(dataset, steps_per_epoch, options):
+    """Raise before the first step for what would end too early or never."""
+    if options.get("validation_steps") is None:
+        check_finite(options.get("validation_data"), "the validation dataset")
+    needed = steps_per_epoch * (options.get("epochs", 1) - options.get("initial_epoch", 0))
+    if isinstance(dataset, tf.data.Dataset) and 0 <= (there := int(dataset.cardinality())) < needed:
+        raise DataError(
+            f"the training dataset has {there} batches, and {needed} steps need one each; make it with "
+            "training=True, which has no end."
+        )
 
 
 class FiniteLoss(keras.callbacks.Callback):

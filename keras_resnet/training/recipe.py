@@ -144,6 +144,14 @@ class Recipe:
                 f"warmup_epochs={self.warmup_epochs} must be at least 0 and below epochs={self.epochs}."
             )
         _check_rising("boundaries", self.boundaries)
+        if self.schedule == "step" and not (
+            self.boundaries and self.boundaries[0] > 0 and self.boundaries[-1] < self.epochs
+        ):
+            thirds = (self.epochs / 3, self.epochs * 2 / 3)
+            raise ValueError(
+                f"boundaries={self.boundaries} must be above 0 and below epochs={self.epochs} for "
+                f"schedule='step', such as ({thirds[0]:g}, {thirds[1]:g}); the learning rate falls there."
+            )
         _check_rising("image_sizes", [first for first, _ in self.image_sizes])
         for _, pixels in self.image_sizes:
             side("image_sizes", pixels)
@@ -159,16 +167,30 @@ def override(recipe: Recipe, settings: dict) -> Recipe:
     """The recipe with some fields replaced.
 
     Whole numbers become floats and lists tuples where the field takes them, and so does the
-    text of a number: YAML takes ``1e-4``, which has no point, for text. Where fewer `epochs`
-    leave no room for the warmup, it shrinks in proportion, unless it is set too.
+    text of a number: YAML takes ``1e-4``, which has no point, for text. What counts in epochs follows
+    other `epochs` in proportion, unless it is set too: the boundaries of a step schedule, the first
+    epochs of growing images, and the warmup if it has no room.
 
     Raises:
         ValueError: a field is unknown (the nearest is suggested) or its value of another type.
     """
     changes = _cast_fields(settings)
-    if 0 < changes.get("epochs", recipe.epochs) <= recipe.warmup_epochs:
-        changes = {"warmup_epochs": recipe.warmup_epochs * changes["epochs"] / recipe.epochs} | changes
-    return replace(recipe, **changes)
+    return replace(recipe, **_in_proportion(recipe, changes.get("epochs", recipe.epochs)) | changes)
+
+
+def _in_proportion(recipe, epochs):
+    """The fields that count in epochs, for another number of them."""
+    if epochs == recipe.epochs or epochs <= 0:
+        return {}
+    found = {}
+    if recipe.schedule == "step":
+        found["boundaries"] = tuple(b * epochs / recipe.epochs for b in recipe.boundaries)
+    if recipe.image_sizes:
+        sizes = [(round(first * epochs / recipe.epochs), side) for first, side in recipe.image_sizes]
+        found["image_sizes"] = tuple(sizes)
+    if epochs <= recipe.warmup_epochs:
+        found["warmup_epochs"] = recipe.warmup_epochs * epochs / recipe.epochs
+    return found
 
 
 def read_recipe(path) -> Recipe:

@@ -11,6 +11,22 @@ from keras import ops
 _FIRST = 1 / 25
 
 
+def tell(recipe) -> str:
+    """What the schedule of a recipe does, in words: where the learning rate rises, falls and ends."""
+    first = f"from {recipe.learning_rate * _FIRST:g} to " if recipe.schedule == "one_cycle" else ""
+    warmup = f", rising in the first {recipe.warmup_epochs:g}" if recipe.warmup_epochs else ""
+    falls = {
+        "step": "times {:g} after epochs {}".format(
+            recipe.factor, ", ".join(f"{boundary:g}" for boundary in recipe.boundaries)
+        ),
+        "constant": "constant",
+        "polynomial": f"falling to 0 with power {recipe.power:g}",
+        "cosine": "falling to 0 along half a cosine",
+        "one_cycle": "falling to 0 along half a cosine",
+    }[recipe.schedule]
+    return f"{recipe.epochs} epochs: learning rate {first}{recipe.learning_rate:g}{warmup}, {falls}"
+
+
 @keras.saving.register_keras_serializable("keras_resnet")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A rise over `warmup` steps to `peak`, and what `kind` says from there to step `steps`.
