@@ -347,7 +347,7 @@ def test_data_that_end_too_early_are_an_error(batches, known):
     dataset = tf.data.Dataset.from_tensors((tf.ones((1, 2)), tf.ones((1, 1)))).repeat(batches)
     dataset = dataset if known else dataset.filter(lambda *_: True)
     words = (
-        f"has {batches} batches, and 8 steps need" if known else "is empty or ends before the last of 4 steps"
-    words = f"has {batches} batches, and 8 steps need" if known else "empty or ends before the last of 4 steps"
+        f"has {batches} batches, and 8 steps need" if known else "empty or ends before the last of 4 steps"
+    )
     with pytest.raises(DataError, match=words):
         checked_fit(model, dataset, steps_per_epoch=4, epochs=2, verbose=0)

@@ -132,9 +132,20 @@ def _outputs_of_labels(artifact, data):
     return np.array(outputs), note
 
 
+def check_finite(dataset, what: str) -> None:
+    """Raise `DataError` for a dataset without end; `what` names it.
+
+    That of a dataset whose length TensorFlow does not know, such as one of a generator, cannot be told.
+    """
+    if not isinstance(dataset, tf.data.Dataset):
+        return
+    batches = int(dataset.cardinality())
+    if batches == tf.data.INFINITE_CARDINALITY or batches > 2**40:
+        raise DataError(f"{what} has no end; make it with training=False, or take(...) a part of it.")
+
+
 def _check_fit(model, data):
-    if data.cardinality() == tf.data.INFINITE_CARDINALITY or data.cardinality() > 2**40:
-        raise DataError("a dataset for training has no end; make one with training=False.")
+    check_finite(data, "the dataset")
     channels, wanted = data.element_spec[0].shape[-1], model.input_shape[-1]
     if channels != wanted:
         raise DataError(f"the images have {channels} channels; {model.name!r} takes {wanted}.")

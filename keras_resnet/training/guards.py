@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.data.errors import DataError
+from keras_resnet.inference.evaluate import check_finite
 
 
 def checked_fit(model: keras.Model, dataset: tf.data.Dataset, *, steps_per_epoch: int, **options):
@@ -47,18 +48,6 @@ def checked_fit(model: keras.Model, dataset: tf.data.Dataset, *, steps_per_epoch
     if not history.history:
         raise error
     return history
-
-
-def check_finite(dataset, what: str) -> None:
-    """Raise `DataError` for a dataset without end; `what` names it.
-
-    That of a dataset whose length TensorFlow does not know, such as one of a generator, cannot be told.
-    """
-    if not isinstance(dataset, tf.data.Dataset):
-        return
-    batches = int(dataset.cardinality())
-    if batches == tf.data.INFINITE_CARDINALITY or batches > 2**40:
-        raise DataError(f"{what} has no end; make it with training=False, or take(...) a part of it.")
 
 
 def _check_lengths(dataset, steps_per_epoch, options):
