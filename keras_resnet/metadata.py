@@ -29,7 +29,7 @@ class Metadata:
     """What is known of a model beside its graph; ``None`` where nothing is.
 
     Attributes:
-        class_names: One for each output.
+        class_names: One for each class; a single output stands for two.
         geometry: How images are resized and cropped.
     """
 
@@ -42,17 +42,17 @@ def attach_metadata(model: keras.Model, *, class_names=None, geometry: Geometry 
 
     Args:
         model: A Functional or Sequential model that is built.
-        class_names: One for each output.
+        class_names: One for each class; a single output stands for two.
         geometry: How its images are resized and cropped.
 
     Raises:
-        ValueError: there are more or fewer names than outputs.
+        ValueError: there are more or fewer names than classes.
     """
     if class_names is not None:
         names = tuple(map(str, class_names))
         if not _fits(names, model):
-            outputs = model.output_shape[-1]
-            raise ValueError(f"{len(names)} class names for the {outputs} outputs of {model.name!r}.")
+            classes = max(model.output_shape[-1], 2)
+            raise ValueError(f"{len(names)} class names for the {classes} classes of {model.name!r}.")
         for layer in _head(model):
             _attach(layer, replace(_attached(layer), class_names=names))
     if geometry is not None:
@@ -107,9 +107,8 @@ def _from_json(facts):
 
 
 def _fits(names, model):
-    outputs = model.output_shape[-1]
     # One sigmoid unit tells two classes apart.
-    return len(names) == outputs or (outputs == 1 and len(names) == 2)
+    return len(names) == max(model.output_shape[-1], 2)
 
 
 def _attached(layer) -> Metadata:

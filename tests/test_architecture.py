@@ -10,9 +10,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "keras_resnet"
 # From the ground up; rooms of one floor do not import each other.
 HOUSE = [
-    ["processor", "arguments"],
+    ["processor", "arguments", "tails"],
     ["transform"],
-    ["variant", "graphs", "kernels", "nearest", "files", "metadata"],
+    ["variant", "graphs", "kernels", "nearest", "files", "metadata", "output_kind"],
     ["variants", "layers", "weights"],
     ["parts", "preprocessing"],
     ["blocks"],

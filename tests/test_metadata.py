@@ -76,7 +76,7 @@ def test_what_was_not_said_is_not_known(network):
     fresh = kr.build_resnet(((1, 8),), num_classes=3, input_shape=(16, 16, 3), stem="conv3", stem_filters=8)
     assert metadata_of(fresh) == Metadata()
     assert metadata_of(keras.Sequential([keras.layers.Dense(2)])) == Metadata()
-    with pytest.raises(ValueError, match="2 class names for the 3 outputs"):
+    with pytest.raises(ValueError, match="2 class names for the 3 classes"):
         attach_metadata(fresh, class_names=["a", "b"])
     attach_metadata(fresh, geometry=Geometry(size=99))
     assert metadata_of(attach_metadata(fresh, class_names=NAMES)) == Metadata(

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from keras_resnet.commands.options import add_data_dir, add_json, add_model, open_chosen, positive, print_json
+from keras_resnet.commands.options import (
+    add_data_dir,
+    add_json,
+    add_model,
+    add_outputs,
+    open_chosen,
+    positive,
+    print_json,
+)
 
 FORMATS = ("savedmodel", "onnx", "litert", "openvino")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
@@ -23,6 +31,7 @@ def register(command):
     add("--data", required=True, help="digits, a name of tensorflow-datasets, a folder or an .npz")
     add("--split", default="held_out", help="(default: %(default)s)")
     add("--batch-size", type=positive, default=128, help="(default: %(default)s)")
+    add_outputs(add)
     add_data_dir(add)
     add_json(add)
 
@@ -41,6 +50,7 @@ def register(command):
     add("--top-k", type=positive, default=5, metavar="K", help="how many classes (default: %(default)s)")
     add("--batch-size", type=positive, default=32, help="(default: %(default)s)")
     add("--precision", default="float32", choices=["float32", "bfloat16"])
+    add_outputs(add)
     add("--ignore-errors", action="store_true", help="exit with 0 though images could not be read")
     add_json(add)
 
@@ -57,6 +67,7 @@ def register(command):
     add("--precision", default="float32", choices=PRECISIONS, help="(default: %(default)s)")
     add("--calibration", metavar="DATA", help="real images: for the ranges of int8, and to compare on")
     add("--images", type=positive, metavar="N", help="compare at most N (default: 32; 1000 of --calibration)")
+    add_outputs(add)
     add("--out", metavar="PATH", help="the file, or the folder of a SavedModel (default: beside the model)")
     add_data_dir(add)
     add_json(add)
@@ -69,6 +80,7 @@ def _export(options):
         # The path of a run says where the file goes, and what the run had right.
         open_chosen(options) if options.weights else options.model, options.out,
         options.format, precision=options.precision, calibration=options.calibration, images=options.images,
+        outputs=options.outputs,
         data_dir=options.data_dir, download=not options.no_download,
     )  # fmt: skip
     if options.json:
@@ -82,7 +94,7 @@ def _evaluate(options):
 
     artifact = open_chosen(options)
     evaluation = evaluate(
-        artifact, options.data, options.split, batch_size=options.batch_size,
+        artifact, options.data, options.split, outputs=options.outputs, batch_size=options.batch_size,
         data_dir=options.data_dir, download=not options.no_download,
     )  # fmt: skip
     if options.json:
@@ -99,7 +111,12 @@ def _predict(options):
     from keras_resnet.inference.predict import stream_predictions
     from keras_resnet.inference.predict_csv import predict_to_csv
 
-    how = {"top": options.top_k, "batch_size": options.batch_size, "precision": options.precision}
+    how = {
+        "top": options.top_k,
+        "batch_size": options.batch_size,
+        "precision": options.precision,
+        "outputs": options.outputs,
+    }
     if options.out is None and options.features is not None:
         raise ValueError("--features needs --out, which says whose they are.")
     model = open_chosen(options)

@@ -20,6 +20,15 @@ def add_model(add):
     add("--weights", metavar="SOURCE", help="a record or a file of weights for a variant")
 
 
+def add_outputs(add):
+    """What a model returns, whose graph does not tell."""
+    add(
+        "--outputs",
+        choices=("probabilities", "logits", "sigmoid"),
+        help="what the model returns; needed only if its last layers are its own",
+    )
+
+
 def open_chosen(options):
     """What the options of `add_model` name, opened."""
     from keras_resnet.inference.artifacts import from_weights, open_model

@@ -16,6 +16,7 @@ from keras_resnet.graphs import deep_graphs
 from keras_resnet.kernels import accelerate
 from keras_resnet.metadata import attach_metadata, metadata_of, restore_metadata
 from keras_resnet.run_files import CLASSES, CONFIG, read_classes, read_config
+from keras_resnet.tails import class_count
 from keras_resnet.transform import Geometry
 from keras_resnet.variants import VARIANTS
 from keras_resnet.weights.records import get_record, resolve
@@ -30,7 +31,7 @@ class Artifact:
     """A model and what one must know to use it.
 
     Attributes:
-        model: Pixels of 0 to 255 in, probabilities out.
+        model: Pixels of 0 to 255 in, probabilities, logits or sigmoids out.
         class_names: The classes, from the model's file, from classes.txt next to it, or from the
             record of its weights; else their numbers.
         geometry: How images are resized and cropped for it.
@@ -122,7 +123,7 @@ def _geometry_of_run(folder) -> Geometry | None:
 def _outputs(model) -> int:
     """Classes of a classifier; 0 for a model that is none."""
     shape = model.output_shape if isinstance(model.output_shape, tuple) else ()
-    return shape[-1] if len(shape) == 2 else 0
+    return class_count(model) if len(shape) == 2 else 0
 
 
 def from_weights(variant: str, source: str) -> Artifact:

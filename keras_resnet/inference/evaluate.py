@@ -14,6 +14,8 @@ from keras_resnet.data.pipeline import make_dataset, raw_dataset
 from keras_resnet.inference.artifacts import Artifact, to_artifact
 from keras_resnet.inference.forward import batch_function
 from keras_resnet.inference.pixels import check_range, check_takes_pixels, prepares_images
+from keras_resnet.output_kind import output_kind, to_probabilities
+from keras_resnet.tails import class_count, units
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,13 @@ class Evaluation:
 
 
 def evaluate(
-    model, data, split: str = "held_out", *, on_batch: Callable | None = None, **options
+    model,
+    data,
+    split: str = "held_out",
+    *,
+    on_batch: Callable | None = None,
+    outputs: str | None = None,
+    **options,
 ) -> Evaluation:
     """Evaluate a classifier.
 
@@ -51,33 +59,37 @@ def evaluate(
 
     Args:
         model: A Keras model, a run folder, a ``.keras`` file or an `Artifact`. It takes pixels of
-            0 to 255 and returns probabilities or logits.
+            0 to 255 and returns probabilities, logits, or one sigmoid for two classes.
         data: A finite dataset of `make_dataset`, or anything that `make_dataset` takes.
         split: Of data that are not a dataset yet, which split.
         on_batch: Called with the images, labels and probabilities of each batch, as arrays; labels are
             outputs of the model.
+        outputs: What the model returns, "probabilities", "logits" or "sigmoid": needed only if its
+            graph does not tell, see `output_kind`.
         **options: Of data that are not a dataset yet, further arguments of `make_dataset`, instead of
             what the model says.
 
     Raises:
         DataError: the data cannot be used, or have other classes or channels than the model.
-        ValueError: the model does not normalise its input.
+        ValueError: the model does not normalise its input, does not tell what it returns, or has
+            several sigmoids: labels that exclude nothing, where the data have one class an image.
     """
     artifact = to_artifact(model)
     model = artifact.model
     check_takes_pixels(model)
+    kind = _one_class_kind(model, outputs)
     if not isinstance(data, tf.data.Dataset):
         data = evaluation_dataset(artifact, data, split, **options)
     _check_fit(model, data)
-    outputs, note = _outputs_of_labels(artifact, data)
-    classes = model.output_shape[-1]
+    mapping, note = _outputs_of_labels(artifact, data)
+    classes = class_count(model)
     confusion = np.zeros((classes, classes), np.int64)
     hits5, loss, brightest, outputs_of = 0, 0.0, 0.0, batch_function(model)
     with clear_errors():
         for images, labels in data.as_numpy_iterator():
             brightest = max(brightest, check_range(images, True, model.name, dark=brightest > 1))
-            labels = labels if outputs is None else outputs[labels]
-            probabilities = to_probabilities(outputs_of(images))
+            labels = labels if mapping is None else mapping[labels]
+            probabilities = to_probabilities(outputs_of(images), kind)
             if on_batch is not None:
                 on_batch(images, labels, probabilities)
             order = np.argsort(-probabilities, axis=1, kind="stable")
@@ -113,13 +125,14 @@ def evaluation_dataset(artifact: Artifact, data, split: str = "held_out", **opti
     return raw_dataset(data, split, **options)
 
 
-def to_probabilities(outputs: np.ndarray) -> np.ndarray:
-    """Outputs that do not sum to one are logits: their softmax."""
-    outputs = np.asarray(outputs, np.float32)
-    if (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-2):
-        return outputs
-    exponentials = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+def _one_class_kind(model, outputs):
+    kind = output_kind(model, outputs)
+    if kind == "sigmoid" and units(model) > 1:
+        raise ValueError(
+            f"{model.name!r} returns {units(model)} sigmoids, each the probability of a label of its own; "
+            "the data have one class for each image."
+        )
+    return kind
 
 
 def _outputs_of_labels(artifact, data):

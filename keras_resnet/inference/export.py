@@ -19,13 +19,13 @@ import keras_resnet
 from keras_resnet.arguments import whole
 from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.check import BARS, Comparison, ExportError, check, compare, load_images, run_all
-from keras_resnet.inference.evaluate import to_probabilities
 from keras_resnet.inference.formats import FORMATS, Format, Order
 from keras_resnet.inference.forward import batch_function, check_one_device
 from keras_resnet.inference.pixels import check_takes_pixels
 from keras_resnet.inference.preparation import preparation_of
 from keras_resnet.inference.rebuild import is_float32, prepared_input, rebuild
 from keras_resnet.nearest import suggest
+from keras_resnet.output_kind import output_kind, to_probabilities
 from keras_resnet.run_files import HISTORY, read_history
 
 # Images for int8 calibration: what NNCF takes by default.
@@ -50,16 +50,18 @@ def export(
     precision: str = "float32",
     calibration=None,
     images: int | None = None,
+    outputs: str | None = None,
     data_dir=None,
     download: bool = True,
 ) -> Export:
     """Write a classifier as a file for another runtime, and compare it there.
 
     The file takes pixels of 0 to 255, float32 ``(batch, height, width, channels)`` with any
-    batch, and gives probabilities; a SavedModel takes the bytes of image files too, see
-    `write_saved_model`. The network is built anew in float32 whatever its policy was. The file
-    is written under a temporary name, opened in its own runtime and compared with `model` on
-    real images; where that fails nothing is left. Beside it appear ``labels.txt``,
+    batch, and gives probabilities ``(batch, classes)``: of logits their softmax, of one sigmoid those
+    of both classes. Several sigmoids stay as they are and do not sum to one. A SavedModel takes the
+    bytes of image files too, see `write_saved_model`. The network is built anew in float32 whatever its
+    policy was. The file is written under a temporary name, opened in its own runtime and compared with
+    `model` on real images; where that fails nothing is left. Beside it appear ``labels.txt``,
     ``transform.json`` (how an image becomes the input) and ``card.json`` (size, accuracy, the
     comparison, versions), with the name of the file in front; in a SavedModel they lie in
     ``assets.extra``.
@@ -86,6 +88,8 @@ def export(
             set the ranges; the comparison takes their held-out images. By default the
             comparison takes embedded digits, enlarged.
         images: At most so many images are compared; by default 32, and 1,000 with `calibration`.
+        outputs: What the model returns, "probabilities", "logits" or "sigmoid": needed only if its
+            graph does not tell, see `output_kind`. The card says it.
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
 
@@ -93,8 +97,8 @@ def export(
         The path, the size and the comparison.
 
     Raises:
-        ValueError: the format, precision or path does not fit, or the model is no classifier
-            that normalises its input.
+        ValueError: the format, precision or path does not fit; the model is no classifier
+            that normalises its input, or does not tell what it returns.
         FileExistsError: there is something at `path`.
         ImportError: the format needs a package that is not installed.
         DataError: the calibration data cannot be used.
@@ -102,6 +106,7 @@ def export(
     """
     check_one_device("export")
     artifact = _artifact(model)
+    outputs = output_kind(artifact.model, outputs)
     kind = _format(format, precision, calibration)
     path = _default_path(model, artifact, format, precision) if path is None else Path(path)
     _check_path(path, kind, format)
@@ -114,15 +119,16 @@ def export(
     pixels, labels, names = load_images(calibration, "held_out", preparation, count, **data)
     if calibration is None or len(names) != len(artifact.class_names):
         labels = None
-    rebuilt = rebuild(artifact.model)
+    rebuilt = rebuild(artifact.model, outputs)
     with _whole_or_nothing(path) as part:
         order = Order(str(part / path.name), precision, preparation, artifact.class_names, ranges)
         facts = _write(kind, rebuilt, order, path)
-        comparison = _verify(artifact.model, rebuilt, kind, order, pixels, labels, path)
+        comparison = _verify(artifact.model, outputs, rebuilt, kind, order, pixels, labels, path)
         size = _size(part)
         card = {
             "model": artifact.model.name, "parameters": artifact.model.count_params(), "format": format,
-            "precision": precision, "bytes": size, **facts, "top1_of_the_run": _run_accuracy(model),
+            "precision": precision, "outputs": outputs, "bytes": size, **facts,
+            "top1_of_the_run": _run_accuracy(model),
             "comparison": _describe(comparison, calibration), "versions": _versions(kind),
         }  # fmt: skip
         beside = (
@@ -135,11 +141,6 @@ def export(
 
 def _artifact(model):
     artifact = to_artifact(model)
-    if len(artifact.model.output_shape) != 2:
-        raise ValueError(
-            f"{artifact.model.name!r} puts out {artifact.model.output_shape}; only a classifier's "
-            "(batch, classes) can be exported."
-        )
     check_takes_pixels(artifact.model)
     return artifact
 
@@ -205,11 +206,13 @@ def _write(kind, model, order, path):
         raise ExportError(f"{path} cannot be written: {type(error).__name__}: {reason}") from error
 
 
-def _verify(model, rebuilt, kind, order, pixels, labels, path):
+def _verify(model, outputs, rebuilt, kind, order, pixels, labels, path):
     # GPUs multiply float32 with fewer bits.
     with keras.device("cpu:0"):
-        source = model if is_float32(model) and prepared_input(model) is model.input else rebuilt
-        reference = to_probabilities(run_all(batch_function(source), pixels))
+        if is_float32(model) and prepared_input(model) is model.input:
+            reference = to_probabilities(run_all(batch_function(model), pixels), outputs)
+        else:
+            reference = run_all(batch_function(rebuilt), pixels)
     try:
         run = kind.open(order.path, order.precision)
         comparison = compare(reference, run_all(run, pixels), labels)

@@ -18,9 +18,10 @@ from keras_resnet.data.pipeline import fixed_parallelism
 from keras_resnet.data.transforms import resize_and_crop
 from keras_resnet.graphs import functional_model
 from keras_resnet.inference.artifacts import to_artifact
-from keras_resnet.inference.evaluate import to_probabilities
 from keras_resnet.inference.fuse import fuse
 from keras_resnet.inference.pixels import check_takes_pixels, prepares_images
+from keras_resnet.output_kind import output_kind, to_probabilities
+from keras_resnet.tails import units
 from keras_resnet.transform import USUAL_SIZE
 
 
@@ -39,7 +40,13 @@ class Prediction:
 
 
 def predict(
-    model, images: str | Iterable[str], *, top: int = 5, batch_size: int = 32, precision: str = "float32"
+    model,
+    images: str | Iterable[str],
+    *,
+    top: int = 5,
+    batch_size: int = 32,
+    precision: str = "float32",
+    outputs: str | None = None,
 ) -> list[Prediction]:
     """Classify image files; `predict_to_csv` is for many of them.
 
@@ -49,13 +56,16 @@ def predict(
         top: How many classes to name.
         batch_size: How many images to compute at a time.
         precision: Of `fuse`.
+        outputs: What the model returns, "probabilities", "logits" or "sigmoid": needed only if its
+            graph does not tell, see `output_kind`.
 
     Raises:
         DataError: an image cannot be read; the message names the file.
         ValueError: the model cannot be used.
     """
+    options = {"top": top, "batch_size": batch_size, "precision": precision, "outputs": outputs}
     predictions = []
-    for prediction in stream_predictions(model, images, top=top, batch_size=batch_size, precision=precision):
+    for prediction in stream_predictions(model, images, **options):
         if prediction.error is not None:
             raise DataError(prediction.error)
         predictions.append(prediction)
@@ -69,6 +79,7 @@ def stream_predictions(
     top: int = 5,
     batch_size: int = 32,
     precision: str = "float32",
+    outputs: str | None = None,
     features: bool = False,
     known: set[str] | frozenset[str] = frozenset(),
 ) -> Iterator[Prediction]:
@@ -88,12 +99,13 @@ def stream_predictions(
     artifact = to_artifact(model)
     check_model(artifact.model, top, batch_size)
     top, batch_size = int(top), int(batch_size)
+    kind = output_kind(artifact.model, outputs)
     fused = fuse(_with_features(artifact.model) if features else artifact.model, precision)
     with clear_errors():
         for batch in _batches(artifact, images, batch_size, known).as_numpy_iterator():
-            outputs = fused(batch["pixels"])
-            probabilities = to_probabilities(outputs["probabilities"] if features else outputs)
-            pooled = outputs["features"].numpy() if features else [None] * len(probabilities)
+            found = fused(batch["pixels"])
+            probabilities = to_probabilities(found["probabilities"] if features else found, kind)
+            pooled = found["features"].numpy() if features else [None] * len(probabilities)
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
             for i, path in enumerate(batch["path"]):
                 if error := batch["error"][i].decode():
@@ -106,8 +118,7 @@ def stream_predictions(
 def check_model(model: keras.Model, top: int, batch_size: int) -> None:
     """Raise ``ValueError`` for a model that cannot name what is on an image file."""
     check_takes_pixels(model)
-    if not isinstance(model.output_shape, tuple) or len(model.output_shape) != 2:
-        raise ValueError(f"{model.name!r} has no head to classify with: it returns {model.output_shape}.")
+    units(model)
     if model.input_shape[-1] not in (1, 3):
         raise ValueError(f"the model takes {model.input_shape[-1]} channels; image files have 1 or 3.")
     whole("top", top)

@@ -12,6 +12,7 @@ from keras_resnet.arguments import whole
 from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.outputs import CsvRows, NpyRows
 from keras_resnet.inference.predict import check_model, head_pool, stream_predictions
+from keras_resnet.tails import class_count
 
 # How far a probability may be from what it was when the same model is asked again.
 SAME = 1e-3
@@ -27,7 +28,15 @@ class Report:
 
 
 def predict_to_csv(
-    model, images, out, *, top: int = 5, features=None, batch_size: int = 32, precision: str = "float32"
+    model,
+    images,
+    out,
+    *,
+    top: int = 5,
+    features=None,
+    batch_size: int = 32,
+    precision: str = "float32",
+    outputs: str | None = None,
 ) -> Report:
     """Classify any number of image files into a CSV file; go on with it if it is there.
 
@@ -48,7 +57,7 @@ def predict_to_csv(
     """
     artifact = to_artifact(model)
     top, batch_size = whole("top", top), whole("batch_size", batch_size)
-    options = {"top": top, "batch_size": batch_size, "precision": precision}
+    options = {"top": top, "batch_size": batch_size, "precision": precision, "outputs": outputs}
     check_model(artifact.model, top, batch_size)
     channels = head_pool(artifact.model).shape[-1] if features else None
     with CsvRows(out, _header(artifact, top)) as table:
@@ -77,7 +86,7 @@ def _write(predictions, batch_size, table, arrays):
 
 
 def _header(artifact, top):
-    count = min(top, artifact.model.output_shape[-1])
+    count = min(top, class_count(artifact.model))
     return ["path", *(f"{what}_{n}" for n in range(1, count + 1) for what in ("class", "probability"))]
 
 

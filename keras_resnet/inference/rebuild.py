@@ -9,22 +9,24 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.graphs import deep_graphs, functional_model
-from keras_resnet.inference.evaluate import to_probabilities
-from keras_resnet.inference.forward import batch_function
 from keras_resnet.layers import StandardizedConv2D
+from keras_resnet.output_kind import output_kind
+from keras_resnet.tails import units
 
 
-def rebuild(model: keras.Model) -> keras.Model:
+def rebuild(model: keras.Model, outputs: str | None = None) -> keras.Model:
     """Build `model` anew in float32, with the same weights, as every format can take it.
 
     Whatever the policy was, layers compute in float32: onnxruntime and LiteRT refuse what
     mixed precision leaves in a graph. Grouped convolutions become TensorFlow's own node
     instead of a function that XLA must compile. Filters that are standardised at every call
     (Big Transfer) are standardised once. A resize and crop of `preprocess=True` in front are
-    left out: the new model takes what comes out of them. Logits get a softmax.
+    left out: the new model takes what comes out of them. Logits get a softmax, and of a single
+    output come the probabilities of both classes.
 
     Args:
         model: A classifier of one image input.
+        outputs: What it returns, if its graph does not tell; see `output_kind`.
 
     Returns:
         A Functional model from ``(batch, height, width, channels)`` to probabilities.
@@ -38,7 +40,7 @@ def rebuild(model: keras.Model) -> keras.Model:
             new.kernel.assign(_standardize(new.kernel.numpy()))
         if isinstance(new, keras.layers.Conv2D) and new.groups > 1:
             new.convolution_op = types.MethodType(_grouped_convolution, new)
-    return _with_probabilities(clone)
+    return _with_probabilities(clone, output_kind(model, outputs))
 
 
 def prepared_input(model: keras.Model):
@@ -89,12 +91,13 @@ def _grouped_convolution(layer, inputs, kernel):
     return tf.concat([convolve(x, k) for x, k in parts], axis=-1)
 
 
-def _with_probabilities(model):
-    """The model with a softmax, if its outputs are logits in the sense of `to_probabilities`."""
-    outputs = batch_function(model)(
-        np.zeros((1, *(side or 224 for side in model.input.shape[1:])), np.float32)
-    )
-    if np.array_equal(outputs, to_probabilities(outputs)):
-        return model
-    probabilities = keras.layers.Softmax(dtype="float32", name="probabilities")(model.output)
-    return functional_model(model.input, probabilities, name=model.name)
+def _with_probabilities(model, kind):
+    """The model with what `to_probabilities` does, as layers."""
+    x = model.output
+    if units(model) == 1:
+        # The softmax of these two is the sigmoid of x.
+        both = [x / -2, x / 2] if kind == "logits" else [1 - x, x]
+        x = keras.layers.Concatenate(dtype="float32", name="both_classes")(both)
+    if kind == "logits":
+        x = keras.layers.Softmax(dtype="float32", name="probabilities")(x)
+    return model if x is model.output else functional_model(model.input, x, name=model.name)
