@@ -18,7 +18,7 @@ from PIL import Image
 
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.headers import HeaderError, read_header
-from keras_resnet.data.images import cut
+from keras_resnet.data.images import cut, reduction
 from keras_resnet.files import open_regular
 
 # 64 Mpixel: the largest sensors of phones, and 200 MB in RGB.
@@ -150,8 +150,9 @@ def _decode(header, box, least):
 
 def _decode_jpeg(data, box, least):
     """The box of a JPEG by TensorFlow, which computes no other pixels; None where it refuses the file."""
-    ratio = max((r for r in (1, 2, 4, 8) if r * least <= min(box[2:])), default=1) if least else 1
-    left, top, width, height = (side // ratio for side in box)
+    ratio = reduction(box, least)
+    left, top = (edge // ratio for edge in box[:2])
+    width, height = (-(-side // ratio) for side in box[2:])
     try:
         # With the accurate method the pixels are those of Pillow; the fast one gains nothing.
         pixels = tf.raw_ops.DecodeAndCropJpeg(

@@ -14,6 +14,10 @@ from keras_resnet.transform import crop_fraction_for
 
 # Pixels of a resized image beyond which only its middle is computed.
 _MAX_RESIZED = 2**24
+# An image is reduced by whole factors to no less than this many times the size that is wanted: to
+# once the size, photographs differ by up to 2 grey levels from those resized at once (mean of
+# 672 x 672 to 3,000 x 3,000 pixels, to 224), to twice by up to 0.8, to three times by 0.4.
+REDUCING_GAP = 2.0
 
 
 def random_box(width: int, height: int, areas, aspects, top: float, left: float):
@@ -34,6 +38,17 @@ def random_box(width: int, height: int, areas, aspects, top: float, left: float)
         w = max(1, round(min(width, height * 4 / 3)))
         h = max(1, round(min(height, width * 4 / 3)))
     return int(left * (width - w + 1)), int(top * (height - h + 1)), w, h
+
+
+def reduction(box, least: int) -> int:
+    """By how much a decoder may reduce the ``(left, top, width, height)`` of a JPEG: 1, 2, 4 or 8.
+
+    What is left has no fewer pixels than `least` on its shorter side, and begins where a reduced
+    pixel does. With a `least` of 0 nothing is reduced.
+    """
+    left, top, width, height = box
+    allowed = (r for r in (2, 4, 8) if r * least <= min(width, height) and left % r == top % r == 0)
+    return max(allowed, default=1) if least else 1
 
 
 def cut(pixels: np.ndarray, box=None) -> np.ndarray:
@@ -76,6 +91,36 @@ def window(box, width: int, height: int, size: int) -> tuple[int, int, int, int]
         min(extent, math.ceil(box[axis + 2] + margins[axis])) for axis, extent in enumerate((width, height))
     )
     return left, top, right - left, bottom - top
+
+
+def aligned(box, width: int, height: int, step: int) -> tuple[int, int, int, int]:
+    """The ``(left, top, width, height)`` box grown to multiples of `step`, inside of the image."""
+    start = [edge // step * step for edge in box[:2]]
+    end = [
+        min(extent, -(-(edge + side) // step) * step)
+        for edge, side, extent in zip(box[:2], box[2:], (width, height), strict=True)
+    ]
+    return (*start, *(last - first for first, last in zip(start, end, strict=True)))
+
+
+def resize_part(pixels: np.ndarray, size: int, box, part) -> np.ndarray:
+    """A `box` as ``(size, size, channels)``, bilinear and antialiased.
+
+    What is more than twice as large is reduced by whole factors first, as decoders reduce JPEGs.
+
+    Args:
+        pixels: The `part` of the image, by the decoder reduced or not.
+        size: Side of the result.
+        box: ``(left, top, width, height)`` in pixels of the image.
+        part: The same, `aligned` around the box.
+    """
+    left, top, width, height = box
+    ratio = next(r for r in (1, 2, 4, 8) if -(-part[2] // r) == pixels.shape[1])
+    edges = (edge / ratio for edge in within((left, top, left + width, top + height), part))
+    if ratio == 1:
+        pixels, edges = cut(pixels, (left - part[0], top - part[1], width, height)), (0, 0, width, height)
+    method, edges = Image.Resampling.BILINEAR, tuple(edges)
+    return _by_bands(pixels, lambda image: image.resize((size, size), method, edges, REDUCING_GAP))
 
 
 def resize_box(pixels: np.ndarray, size: int, box, interpolation: str) -> np.ndarray:

@@ -82,9 +82,6 @@ class Plan:
 
         def prepare(element, u):
             image, label = tf.numpy_function(part, [u, *element], [tf.uint8, tf.int64])
-            if self.crop == "resized":
-                # In the graph, where Python's lock is not held.
-                image = transforms.resize(tf.ensure_shape(image, (None, None, shape[-1])), self.size)
             if self.needs_colour or self.crop == "pad":
                 image = tf.numpy_function(self._augmented, [image, u], tf.uint8)
             elif self.flip:
@@ -94,12 +91,20 @@ class Plan:
         return prepare
 
     def _part(self, read, u):
-        """What is seen of the image: in its own resolution, if it is a random part."""
+        """The part of the image that is seen, resized."""
         if self.crop != "resized":
             return self._middle(read)
         areas, aspects, (top, left) = u[AREA].tolist(), u[ASPECT].tolist(), u[[TOP, LEFT]].tolist()
-        box = partial(images.random_box, areas=areas, aspects=aspects, top=top, left=left)
-        return read(box, self.size)
+        least, box, part = int(images.REDUCING_GAP * self.size), None, None
+
+        def choose(width, height):
+            nonlocal box, part
+            box = images.random_box(width, height, areas, aspects, top, left)
+            part = images.aligned(box, width, height, images.reduction((0, 0, *box[2:]), least))
+            return part
+
+        pixels, label = read(choose, least)
+        return images.resize_part(pixels, self.size, box, part), label
 
     def _augmented(self, pixels, u):
         u = u.tolist()

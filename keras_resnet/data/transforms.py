@@ -105,12 +105,6 @@ def erase(images, u, probability: float):
     return tf.where(mask[..., None], colour, images)
 
 
-def resize(image, size: int):
-    """One image of any size as ``(size, size, channels)``, bilinear and not antialiased."""
-    levels = tf.raw_ops.ResizeBilinear(images=image[None], size=[size, size], half_pixel_centers=True)
-    return tf.cast(levels[0] + 0.5, tf.uint8)
-
-
 def resize_and_crop(image, size: int, crop_fraction: float | None = 1.0, interpolation: str = "bilinear"):
     """`keras_resnet.data.images.resize_and_crop` of one image as a TensorFlow operation."""
     if image.shape[:2] == (size, size) and crop_fraction == 1.0:
