@@ -47,11 +47,11 @@ def check_label_spec(data: tf.data.Dataset) -> None:
         )
 
 
-def checked_labels(data: tf.data.Dataset, num_classes: int, name: str) -> tf.data.Dataset:
+def checked_labels(data: tf.data.Dataset | None, num_classes: int, name: str) -> tf.data.Dataset | None:
     """A dataset whose labels are checked as they come; soft labels must be of that many classes.
 
     Args:
-        data: Batches of images and labels, and perhaps weights.
+        data: Batches of images and labels, and perhaps weights; None stays None.
         num_classes: How many classes there are.
         name: What errors call it.
 
@@ -61,9 +61,10 @@ def checked_labels(data: tf.data.Dataset, num_classes: int, name: str) -> tf.dat
     Raises:
         DataError: labels of this shape or dtype cannot be read.
     """
+    if data is None:
+        return None
     spec = data.element_spec[1]
-    soft = spec.shape.rank == 2 and spec.shape[1] == num_classes
-    if soft:
+    if spec.shape.rank == 2 and spec.shape[1] == num_classes:
         return data
     if not spec.dtype.is_integer or spec.shape.rank != 1:
         raise DataError(
@@ -77,11 +78,10 @@ def checked_labels(data: tf.data.Dataset, num_classes: int, name: str) -> tf.dat
 
     def check(batch, element):
         labels = element[1]
-        inside = tf.reduce_all((labels >= 0) & (labels < num_classes))
+        wide = tf.cast(labels, tf.int64)  # int8 cannot be compared with 1000
+        inside = tf.reduce_all((wide >= 0) & (wide < num_classes))
         # Python is asked only for the message: it would cost more than the check.
-        asked = tf.cond(
-            inside, lambda: True, lambda: tf.numpy_function(refuse, [labels, batch], tf.bool, stateful=True)
-        )
+        asked = tf.cond(inside, lambda: True, lambda: tf.numpy_function(refuse, [wide, batch], tf.bool))
         with tf.control_dependencies([asked]):
             return (element[0], tf.identity(labels), *element[2:])
 

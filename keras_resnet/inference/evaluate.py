@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.errors import DataError, clear_errors
+from keras_resnet.data.labels import check_label_spec, check_labels
 from keras_resnet.data.names import match_classes
 from keras_resnet.data.pipeline import make_dataset, raw_dataset
 from keras_resnet.inference.artifacts import Artifact, to_artifact
@@ -70,7 +71,8 @@ def evaluate(
             what the model says.
 
     Raises:
-        DataError: the data cannot be used, or have other classes or channels than the model.
+        DataError: the data cannot be used, or have other classes or channels than the model; a label is
+            none of the classes.
         ValueError: the model does not normalise its input, does not tell what it returns, or has
             several sigmoids: labels that exclude nothing, where the data have one class an image.
     """
@@ -88,6 +90,7 @@ def evaluate(
     with clear_errors():
         for images, labels in data.as_numpy_iterator():
             brightest = max(brightest, check_range(images, True, model.name, dark=brightest > 1))
+            check_labels(labels, classes if mapping is None else len(mapping), first=int(confusion.sum()))
             labels = labels if mapping is None else mapping[labels]
             probabilities = to_probabilities(outputs_of(images), kind)
             if on_batch is not None:
@@ -97,7 +100,8 @@ def evaluate(
             hits5 += int((order[:, :5] == labels[:, None]).sum())
             right = probabilities[np.arange(len(labels)), labels]
             loss -= float(np.log(np.maximum(right, np.finfo(np.float32).tiny)).sum(dtype=np.float64))
-    count = int(confusion.sum())
+    if not (count := int(confusion.sum())):
+        raise DataError("the dataset is empty.")
     return Evaluation(count, confusion.trace() / count, hits5 / count, loss / count, confusion, note)
 
 
@@ -159,6 +163,7 @@ def check_finite(dataset, what: str) -> None:
 
 def _check_fit(model, data):
     check_finite(data, "the dataset")
+    check_label_spec(data)
     channels, wanted = data.element_spec[0].shape[-1], model.input_shape[-1]
     if channels != wanted:
         raise DataError(f"the images have {channels} channels; {model.name!r} takes {wanted}.")

@@ -10,6 +10,7 @@ import keras
 from keras_resnet import arguments
 from keras_resnet.arguments import flag, fraction, real, whole
 from keras_resnet.data.errors import DataError, clear_errors
+from keras_resnet.data.labels import checked_labels
 from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.graphs import deep_graphs, functional_model
 from keras_resnet.inference.forward import check_one_device
@@ -82,7 +83,7 @@ def finetune(
 
     Raises:
         ValueError: the model does not take pixels, or has no such part; a number is out of range.
-        DataError: the images do not fit the model, or the two datasets differ.
+        DataError: the images or labels do not fit the model or the classes, or the two datasets differ.
         FloatingPointError: the loss became NaN or infinite.
     """
     check_one_device("finetune")
@@ -99,7 +100,8 @@ def finetune(
     names, steps = _class_names(train, validation), train.steps_per_epoch
     network = with_new_head(model, len(names), tuple(train.element_spec[0].shape[1:]))
     seen = train if validation is None else validation
-    attach_metadata(network, class_names=names, geometry=Geometry(crop_fraction=seen.crop_fraction))
+    geometry = Geometry(crop_fraction=getattr(seen, "crop_fraction", None))
+    attach_metadata(network, class_names=names, geometry=geometry)
     if not norms:
         recalibrate_bn(network, train, min(steps, CALIBRATION_STEPS))
     logits = functional_model(network.input, network.get_layer("head").output)
@@ -118,7 +120,8 @@ def finetune(
         ours.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True))
     with clear_errors():
         checked_fit(
-            logits, train, steps_per_epoch=steps, epochs=epochs, validation_data=validation,
+            logits, checked_labels(train, len(names), "train"), steps_per_epoch=steps, epochs=epochs,
+            validation_data=checked_labels(validation, len(names), "validation"),
             callbacks=[FiniteLoss(), *callbacks, *ours], verbose=int(sys.stdout.isatty()),
         )  # fmt: skip
     return network
