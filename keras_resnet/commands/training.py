@@ -108,6 +108,7 @@ def _finetune(options):
 def _train(options):
     from keras_resnet.run_files import parse_yaml
     from keras_resnet.training.fit import train
+    from keras_resnet.training.runs import as_begun
 
     settings = {key: parse_yaml(value, f"--set {key}") for key, value in options.set}
     for key in ("epochs", "batch_size"):
@@ -117,21 +118,9 @@ def _train(options):
     given["image_size"] = options.image_size
     given = {key: value for key, value in given.items() if value is not None}
     if options.resume:
-        given = _as_begun(options.resume) | given
+        given = as_begun(options.resume) | given
     train(
         **given, out=options.resume or options.out, resume=bool(options.resume), settings=settings,
         save_every=options.save_every, strategy=options.strategy, data_dir=options.data_dir,
         download=not options.no_download, tensorboard=options.tensorboard,
     )  # fmt: skip
-
-
-def _as_begun(folder):
-    """The arguments of the run in `folder`."""
-    from keras_resnet.run_files import read_config
-    from keras_resnet.training.recipe import override
-    from keras_resnet.training.recipes import RECIPES
-
-    config = read_config(folder)
-    # Every field is there; the recipe that it replaces does not matter.
-    recipe = override(RECIPES["small"], config["recipe"])
-    return {key: config[key] for key in ("model", "data", "seed")} | {"recipe": recipe}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import types
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import get_args, get_origin, get_type_hints
 
-from keras_resnet.arguments import plain, side
+from keras_resnet.arguments import side
 from keras_resnet.nearest import suggest
 from keras_resnet.run_files import parse_yaml, read_text
+from keras_resnet.training.fields import cast_fields
 from keras_resnet.variant import Variant
 
 CHOICES = {
@@ -22,7 +21,6 @@ CHOICES = {
 ABOVE_ZERO = ("epochs", "batch_size", "steps_per_epoch", "learning_rate", "accumulate", "clip_norm",
               "ema_every", "factor", "power")  # fmt: skip
 NOT_NEGATIVE = ("weight_decay", "mixup", "cutmix")
-SIDES = ("image_size", "test_image_size")
 BELOW_ONE = ("momentum", "label_smoothing", "ema", "dropout", "drop_path")
 
 
@@ -126,7 +124,7 @@ class Recipe:
     jit_compile: bool | str = "auto"
 
     def __post_init__(self):
-        for name, value in _cast_fields(vars(self)).items():
+        for name, value in cast_fields(vars(self), Recipe, "a recipe").items():
             object.__setattr__(self, name, value)
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
@@ -159,8 +157,8 @@ class Recipe:
             raise ValueError(
                 f"image_sizes={self.image_sizes} must begin with epoch 0 and stay below epochs={self.epochs}."
             )
-        for name in self.architecture:
-            _check_name(name, get_type_hints(Variant), "a variant")
+        architecture = cast_fields(self.architecture, Variant, "a variant")
+        object.__setattr__(self, "architecture", architecture)
 
 
 def override(recipe: Recipe, settings: dict) -> Recipe:
@@ -174,7 +172,7 @@ def override(recipe: Recipe, settings: dict) -> Recipe:
     Raises:
         ValueError: a field is unknown (the nearest is suggested) or its value of another type.
     """
-    changes = _cast_fields(settings)
+    changes = cast_fields(settings, Recipe, "a recipe")
     return replace(recipe, **_in_proportion(recipe, changes.get("epochs", recipe.epochs)) | changes)
 
 
@@ -199,17 +197,25 @@ def read_recipe(path) -> Recipe:
     Raises:
         ValueError: the file cannot be read, holds anything but plain values, or is no recipe.
     """
-    settings = parse_yaml(read_text(path), path)
+    return recipe_of(parse_yaml(read_text(path), path), path)
+
+
+def recipe_of(settings, where) -> Recipe:
+    """The recipe of these fields, which come from the file `where`.
+
+    Raises:
+        ValueError: they are not those of a recipe; the message begins with `where`.
+    """
     if not isinstance(settings, dict):
-        raise ValueError(f"{path}: expected fields of a recipe, such as 'epochs: 90'.")
+        raise ValueError(f"{where}: expected fields of a recipe, such as 'epochs: 90'.")
     needed = [f.name for f in fields(Recipe) if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in needed if name not in settings]
     if missing:
-        raise ValueError(f"{path}: a recipe needs {', '.join(missing)} too.")
+        raise ValueError(f"{where}: a recipe needs {', '.join(missing)} too.")
     try:
-        return Recipe(**_cast_fields(settings))
+        return Recipe(**cast_fields(settings, Recipe, "a recipe"))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
 
 
 def describe(recipe: Recipe) -> dict:
@@ -221,67 +227,6 @@ def _plain(value):
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, tuple) else value
-
-
-def _cast_fields(settings):
-    kinds = get_type_hints(Recipe)
-    changes = {}
-    for key, value in settings.items():
-        _check_name(key, kinds, "a recipe")
-        try:
-            value = side(key, value) if key in SIDES and value is not None else value
-            changes[key] = _cast(value, kinds[key])
-        except TypeError:
-            wanted = getattr(kinds[key], "__name__", None) if isinstance(kinds[key], type) else None
-            raise ValueError(
-                f"{key}={value!r} is {type(value).__name__}; the field takes {wanted or kinds[key]}."
-            ) from None
-    return changes
-
-
-def _cast(value, kind):
-    """`value` as a `kind`; a ``TypeError`` where it is something else."""
-    value = plain(value)
-    if isinstance(kind, types.UnionType):
-        for option in get_args(kind):
-            try:
-                return _cast(value, option)
-            except TypeError:
-                continue
-        raise TypeError
-    if get_origin(kind) is tuple:
-        return _cast_tuple(value, get_args(kind))
-    if kind is dict and isinstance(value, dict):
-        return {key: _frozen(inner) for key, inner in value.items()}
-    if kind is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            raise TypeError from None
-    if kind is int and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError
-    return value
-
-
-def _cast_tuple(value, kinds):
-    if not isinstance(value, (list, tuple)):
-        raise TypeError
-    kinds = kinds[:1] * len(value) if kinds[-1] is ... else kinds
-    if len(kinds) != len(value):
-        raise TypeError
-    return tuple(_cast(inner, kind) for inner, kind in zip(value, kinds, strict=True))
-
-
-def _frozen(value):
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-def _check_name(name, known, owner):
-    if name not in known:
-        hint = suggest(name, known, f"the fields are {', '.join(known)}.", n=1)
-        raise ValueError(f"{owner} has no field {name!r}; {hint}")
 
 
 def _check_range(values, names, holds, words):

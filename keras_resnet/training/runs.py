@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -26,7 +26,9 @@ from keras_resnet.files import write_text, written_aside
 from keras_resnet.inference.evaluate import Evaluation
 from keras_resnet.processor import processor
 from keras_resnet.run_files import CLASSES, CONFIG, ENVIRONMENT, read_config, write_classes
+from keras_resnet.training.recipe import recipe_of
 from keras_resnet.training.states import differences
+from keras_resnet.variants import VARIANTS
 
 try:
     import fcntl
@@ -61,6 +63,31 @@ def create(out, config: dict, class_names) -> Path:
     # Last: with it the folder is a run.
     write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     return folder
+
+
+def as_begun(folder) -> dict:
+    """The arguments of `train` with which the run in `folder` was begun.
+
+    Raises:
+        ValueError: config.yaml does not have them; the message names the file and the key.
+    """
+    path, config = Path(folder, CONFIG), read_config(folder)
+    if "finetune" in config:
+        raise ValueError(f"{path} is of a run of finetune, which cannot be resumed; begin another run.")
+    if config.get("data") == "arrays":
+        raise ValueError(
+            f"{path}: the run had arrays in memory; resume it in Python, by train(..., out={str(folder)!r}, "
+            "resume=True) with the same arrays."
+        )
+    config = read_config(folder, needed=("model", "data", "seed", "recipe"))
+    if (model := config["model"]) not in VARIANTS:
+        raise ValueError(f"{path}: model: there is no variant {model!r}.")
+    recipe = recipe_of(config["recipe"], f"{path}: recipe")
+    try:
+        replace(VARIANTS[model], **recipe.architecture)
+    except ValueError as error:
+        raise ValueError(f"{path}: recipe.architecture: {error}") from error
+    return {key: config[key] for key in ("model", "data", "seed")} | {"recipe": recipe}
 
 
 def reopen(folder, config: dict) -> Path:
