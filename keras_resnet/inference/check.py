@@ -76,7 +76,7 @@ def load_images(data, split: str, preparation: Preparation, count: int, **option
         **options: `data_dir` and `download` of `make_dataset`.
 
     Returns:
-        uint8 ``(images, size, size, channels)``, int64 ``(images,)``, the names of the classes.
+        uint8 ``(images, size, size, channels)``, int64 ``(images,)``, and the dataset that they are from.
 
     Raises:
         DataError: the data cannot be used, or have other channels.
@@ -95,7 +95,7 @@ def load_images(data, split: str, preparation: Preparation, count: int, **option
         raise DataError(
             f"the images have {images.shape[-1]} channels; the model takes {preparation.channels}."
         )
-    return images, labels, dataset.class_names
+    return images, labels, dataset
 
 
 def run_all(run, images) -> np.ndarray:

@@ -17,8 +17,10 @@ import keras
 
 import keras_resnet
 from keras_resnet.arguments import whole
+from keras_resnet.data.names import are_numbers
 from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.check import BARS, Comparison, ExportError, check, compare, load_images, run_all
+from keras_resnet.inference.evaluate import outputs_of_labels
 from keras_resnet.inference.formats import FORMATS, Format, Order
 from keras_resnet.inference.forward import batch_function, check_one_device
 from keras_resnet.inference.pixels import check_takes_pixels
@@ -116,9 +118,8 @@ def export(
     if precision == "int8":
         ranges = load_images(calibration, "train", preparation, CALIBRATION_IMAGES, **data)[0]
     count = (32 if calibration is None else 1000) if images is None else whole("images", images)
-    pixels, labels, names = load_images(calibration, "held_out", preparation, count, **data)
-    if calibration is None or len(names) != len(artifact.class_names):
-        labels = None
+    pixels, labels, source = load_images(calibration, "held_out", preparation, count, **data)
+    labels, note = _outputs(artifact, labels, source) if calibration is not None else (None, None)
     rebuilt = rebuild(artifact.model, outputs)
     with _whole_or_nothing(path) as part:
         order = Order(str(part / path.name), precision, preparation, artifact.class_names, ranges)
@@ -129,7 +130,7 @@ def export(
             "model": artifact.model.name, "parameters": artifact.model.count_params(), "format": format,
             "precision": precision, "outputs": outputs, "bytes": size, **facts,
             "top1_of_the_run": _run_accuracy(model),
-            "comparison": _describe(comparison, calibration), "versions": _versions(kind),
+            "comparison": _describe(comparison, calibration), "classes": note, "versions": _versions(kind),
         }  # fmt: skip
         beside = (
             str(part / f"{path.name}.") if kind.suffix else str(part / path.name / "assets.extra") + os.sep
@@ -143,6 +144,15 @@ def _artifact(model):
     artifact = to_artifact(model)
     check_takes_pixels(artifact.model)
     return artifact
+
+
+def _outputs(artifact, labels, source):
+    """The outputs that are right, if they are known, and what is to be said of them."""
+    names = artifact.class_names
+    if are_numbers(names) and len(source.class_names) != len(names):
+        return None, f"{artifact.model.name!r} has no class names to compare with those of the images"
+    outputs, note = outputs_of_labels(artifact, source)
+    return outputs[labels], note
 
 
 def _default_path(model, artifact, format, precision):
