@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 
 from keras_resnet.commands.failures import explain
 
@@ -42,8 +43,23 @@ def _run(options):
         start_tensorflow(quiet=not options.debug)
     options.stdout = sys.stdout
     # With --json stdout is for the document alone.
-    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext():
+    with contextlib.redirect_stdout(sys.stderr) if options.json else contextlib.nullcontext(), _warnings():
         return options.run(options) or 0
+
+
+@contextlib.contextmanager
+def _warnings():
+    """Within, a warning is one line, once, without the line of code that it comes from."""
+    seen = set()
+
+    def show(message, category, *where, **more):
+        if str(message) not in seen:
+            seen.add(str(message))
+            print(f"keras-resnet: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextlib.contextmanager

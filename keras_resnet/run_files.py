@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from keras_resnet.arguments import LARGEST_SIDE
+from keras_resnet.data.layout import LAYOUTS
 from keras_resnet.data.names import canonical
 from keras_resnet.files import write_text
 from keras_resnet.transform import INTERPOLATIONS
@@ -51,6 +52,7 @@ FIELDS: dict[str, tuple[Callable, str]] = {
     "batch_size": _whole(1, 2**24),
     "seed": _whole(0, 2**31 - 1),
     "replicas": _whole(1, 2**16),
+    "layout": (lambda value: value in LAYOUTS, f"one of {LAYOUTS}"),
     "recipe": _MAPPING,
     "finetune": _MAPPING,
 }

@@ -4,8 +4,10 @@ import pytest
 from PIL import Image
 
 from keras_resnet import DataError, check_data, make_dataset, prepare_tfrecords
+from keras_resnet.cli import main
 from keras_resnet.data.folder import open_folder
 from keras_resnet.data.layout import find_split, split_of
+from keras_resnet.run_files import read_config
 
 NAMES = {
     "train": "train Train TRAIN training Training train_set trainset train-data train_images seg_train "
@@ -199,3 +201,19 @@ def test_layout_is_one_of_two_and_for_folders(tree):
         DataError, match="layout='splits' is for folders of images; 'digits' has its own splits"
     ):
         make_dataset("digits", layout="splits")
+
+
+@pytest.mark.slow
+def test_a_run_remembers_the_layout_of_its_data(tree, tmp_path, capsys):
+    root, run = tree(*of("train", "a", "b", images=8), *of("val", "a", "b"), "extra/1.png"), tmp_path / "run"
+    command = ["train", "--data", root, "--epochs", "1", "--batch-size", "8", "--image-size", "8"]
+    command += ["--out", str(run)]
+    assert main(command) == 2
+    assert 'layout="splits" reads the classes in' in capsys.readouterr().err
+    assert main([*command, "--layout", "splits"]) == 0
+    assert read_config(run)["layout"] == "splits"
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["train", "--resume", str(run)]) == 0
+    assert main(["evaluate", str(run), "--data", root, "--layout", "splits", "--json"]) == 0
+    assert '"images": 4,' in capsys.readouterr().out

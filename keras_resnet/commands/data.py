@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from keras_resnet.commands.options import add_json, positive, print_json
+from keras_resnet.commands.options import add_json, add_layout, positive, print_json
 
 
 def register(command):
@@ -19,6 +19,7 @@ def register(command):
     ).add_argument
     add("path", metavar="PATH")
     add("--strict", action="store_true", help="also find damage that decoders pass over (extra: strict)")
+    add_layout(add)
     add_json(add)
     add = command(
         "prepare",
@@ -30,12 +31,15 @@ def register(command):
     add("folder", metavar="FOLDER", help="class folders, with or without train and val above them")
     add("out", metavar="OUT", help="a new folder, or one that was left unfinished")
     add("--short-side", type=positive, metavar="PIXELS", help="resize images whose short side is longer")
+    add_layout(add)
 
 
 def _prepare(options):
     from keras_resnet.data.prepare import prepare_tfrecords
 
-    counts = prepare_tfrecords(options.folder, options.out, short_side=options.short_side, progress=_progress)
+    counts = prepare_tfrecords(
+        options.folder, options.out, short_side=options.short_side, layout=options.layout, progress=_progress
+    )
     print(*(f"{name}: {count} images" for name, count in counts.items()), sep="\n")
 
 
@@ -47,16 +51,18 @@ def _progress(done, total):
 
 
 def _check_data(options):
+    from dataclasses import asdict
+
     from keras_resnet.data.check import check_data
 
-    report = check_data(options.path, strict=options.strict, progress=_progress)
+    report = check_data(options.path, strict=options.strict, layout=options.layout, progress=_progress)
     if options.json:
-        print_json(options, {"path": options.path, "counts": report.counts, "problems": report.problems})
+        print_json(options, {"path": options.path, **asdict(report)})
         return 1 if report.problems else 0
     for split, counts in report.counts.items():
         print(f"{split}: {sum(counts.values())} images, {len(counts)} classes")
         for name, count in counts.items():
             print(f"  {count:6d}  {name}")
-    print(*report.problems, sep="\n")
+    print(*report.unused, *report.problems, sep="\n")
     print(f"{len(report.problems)} bad files")
     return 1 if report.problems else 0

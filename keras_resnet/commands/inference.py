@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 
 from keras_resnet.commands.options import (
-    add_data_dir,
+    add_data_options,
     add_json,
     add_model,
     add_outputs,
+    data_options,
     open_chosen,
     positive,
     print_json,
@@ -32,7 +33,7 @@ def register(command):
     add("--split", default="held_out", help="(default: %(default)s)")
     add("--batch-size", type=positive, default=128, help="(default: %(default)s)")
     add_outputs(add)
-    add_data_dir(add)
+    add_data_options(add)
     add_json(add)
 
     add = command(
@@ -69,7 +70,7 @@ def register(command):
     add("--images", type=positive, metavar="N", help="compare at most N (default: 32; 1000 of --calibration)")
     add_outputs(add)
     add("--out", metavar="PATH", help="the file, or the folder of a SavedModel (default: beside the model)")
-    add_data_dir(add)
+    add_data_options(add)
     add_json(add)
 
 
@@ -81,7 +82,7 @@ def _export(options):
         open_chosen(options) if options.weights else options.model, options.out,
         options.format, precision=options.precision, calibration=options.calibration, images=options.images,
         outputs=options.outputs,
-        data_dir=options.data_dir, download=not options.no_download,
+        **data_options(options),
     )  # fmt: skip
     if options.json:
         print_json(options, {"path": done.path, **done.card})
@@ -95,7 +96,7 @@ def _evaluate(options):
     artifact = open_chosen(options)
     evaluation = evaluate(
         artifact, options.data, options.split, outputs=options.outputs, batch_size=options.batch_size,
-        data_dir=options.data_dir, download=not options.no_download,
+        **data_options(options),
     )  # fmt: skip
     if options.json:
         figures = {key: getattr(evaluation, key) for key in ("top1", "top5", "loss")}

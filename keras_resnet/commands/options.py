@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import argparse
 
+from keras_resnet.data.layout import LAYOUTS
 from keras_resnet.nearest import suggest
 from keras_resnet.variants import VARIANTS
 
 
-def add_data_dir(add):
-    """Where datasets of tensorflow-datasets come from."""
+def add_data_options(add):
+    """How the data are found; see `data_options`."""
+    add_layout(add)
     add("--data-dir", metavar="FOLDER", help="where the datasets of tensorflow-datasets are")
     add("--no-download", action="store_true", help="do not fetch a dataset that is missing")
+
+
+def add_layout(add):
+    """What the folders of a folder of images are."""
+    add("--layout", choices=LAYOUTS, help="what the folders in a folder of images are (default: decided)")
+
+
+def data_options(options) -> dict:
+    """The arguments of `make_dataset` for the options of `add_data_options`."""
+    return {"data_dir": options.data_dir, "download": not options.no_download, "layout": options.layout}
 
 
 def add_model(add):

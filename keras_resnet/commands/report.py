@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from keras_resnet.commands.options import add_data_dir
+from keras_resnet.commands.options import add_data_options, data_options
 
 
 def register(command):
@@ -19,15 +19,14 @@ def register(command):
     add("runs", nargs="+", metavar="RUN", help="a run folder")
     add("--out", metavar="FILE", help="(default: report.html in the run; comparison.html of several)")
     add("--data", help="the data, if it is no longer where config.yaml says")
-    add_data_dir(add)
+    add_data_options(add)
 
 
 def _report(options):
     from keras_resnet.report.write import write_report
 
     path, missing = write_report(
-        options.runs, options.out, data=options.data, data_dir=options.data_dir,
-        download=not options.no_download,
+        options.runs, options.out, data=options.data, **data_options(options)
     )  # fmt: skip
     for line in missing:
         print(line, file=sys.stderr)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from keras_resnet.commands.options import add_data_dir, add_model, open_chosen, positive, variant
+from keras_resnet.commands.options import (
+    add_data_options,
+    add_model,
+    data_options,
+    open_chosen,
+    positive,
+    variant,
+)
 
 
 def register(command):
@@ -53,7 +60,7 @@ def register(command):
         metavar="KEY=VALUE",
         help="a field of the recipe; may be repeated",
     )
-    add_data_dir(add)
+    add_data_options(add)
 
     add = command(
         "finetune",
@@ -76,7 +83,7 @@ def register(command):
     add("--seed", type=int, default=0, help="(default: %(default)s)")
     add_tensorboard(add)
     add("--out", metavar="FOLDER", help="the run folder (default: a new one in runs)")
-    add_data_dir(add)
+    add_data_options(add)
 
 
 def add_tensorboard(add):
@@ -100,8 +107,8 @@ def _finetune(options):
     finetune_run(
         artifact.model, options.data, train_split=options.train_split,
         validation_split=options.validation_split, image_size=options.image_size,
-        batch_size=options.batch_size, seed=options.seed, out=options.out, data_dir=options.data_dir,
-        download=not options.no_download, **{k: v for k, v in given.items() if v is not None},
+        batch_size=options.batch_size, seed=options.seed, out=options.out, **data_options(options),
+        **{k: v for k, v in given.items() if v is not None},
     )  # fmt: skip
 
 
@@ -115,12 +122,11 @@ def _train(options):
         if getattr(options, key) is not None:
             settings[key] = getattr(options, key)
     given = {"model": options.model, "data": options.data, "recipe": options.recipe, "seed": options.seed}
-    given["image_size"] = options.image_size
+    given |= {"image_size": options.image_size, **data_options(options)}
     given = {key: value for key, value in given.items() if value is not None}
     if options.resume:
         given = as_begun(options.resume) | given
     train(
         **given, out=options.resume or options.out, resume=bool(options.resume), settings=settings,
-        save_every=options.save_every, strategy=options.strategy, data_dir=options.data_dir,
-        download=not options.no_download, tensorboard=options.tensorboard,
+        save_every=options.save_every, strategy=options.strategy, tensorboard=options.tensorboard,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from keras_resnet.data.contents import Unused
 from keras_resnet.data.decode import check_strictly, decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import open_folder
+from keras_resnet.data.layout import refuse_layout
 from keras_resnet.data.shards import check_shard, is_prepared, read_manifest
 from keras_resnet.data.workers import threads
 
@@ -55,6 +56,7 @@ def check_data(
         DataError: the folder itself cannot be used.
     """
     if is_prepared(str(root)):
+        refuse_layout(layout, show(root))
         return _check_shards(str(root), progress)
     unused = Unused()
     splits = open_folder(str(root), layout, unused)

@@ -19,7 +19,7 @@ _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 HIDDEN, OTHER, IRREGULAR, LOST = "hidden", "not an image", "not a regular file", "a link to nothing"
 HIDDEN_FOLDER, UNSUPPORTED = "hidden folder", "unsupported"
 OUTSIDE, LEFT_OUT = "outside the class folders", 'left out by layout="splits"'
-NOTES = "next to the class folders, not an image"
+NOTES = "next to the class folders"
 # Lists and notes next to the class folders belong there, and a layout was asked for.
 _EXPECTED = (NOTES, LEFT_OUT)
 

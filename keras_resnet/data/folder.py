@@ -140,7 +140,7 @@ def _scan(root, folders, unused):
     paths, labels = [], []
     for label, entry in enumerate(classes):
         missed = Unused()
-        images = sorted(image_files(entry.path, unused=missed))
+        images = sorted(image_files(entry.path, (os.path.realpath(root),), unused=missed))
         if not images:
             why = "; ".join(missed.lines()) or f"expected files that end in {' '.join(SUFFIXES)}"
             raise DataError(f"{show(entry.path)}: the class folder has no images: {why}.")
@@ -159,6 +159,8 @@ def image_files(
     Images of unsupported formats are an error, or with `unsupported` among the files. Files that are not
     used are counted in `unused`.
     """
+    if os.path.realpath(folder) in parents:
+        raise DataError(f"{show(folder)}: a link to a folder that contains it.")
     parents = (*parents, os.path.realpath(folder))
     for entry in entries(folder):
         if is_folder(entry):
@@ -166,8 +168,6 @@ def image_files(
                 if unused is not None:
                     unused.add(entry.path, HIDDEN_FOLDER)
                 continue
-            if os.path.realpath(entry.path) in parents:
-                raise DataError(f"{show(entry.path)}: a link to a folder that contains it.")
             yield from image_files(entry.path, parents, unsupported=unsupported, unused=unused)
             continue
         reason = why_not(entry)

@@ -133,6 +133,12 @@ def check_layout(layout: str | None) -> str | None:
     return layout
 
 
+def refuse_layout(layout: str | None, data: str) -> None:
+    """Raise `DataError` if a layout is given for `data` that are no folder of images."""
+    if check_layout(layout) is not None:
+        raise DataError(f"layout={layout!r} is for folders of images; {data} has its own splits.")
+
+
 def _check_below(root, tops):
     """Refuse classes that are most likely something else: a folder around it all, or splits below."""
     for name, top in tops.items():

@@ -56,8 +56,8 @@ def make_dataset(
         data: ``"digits"`` (embedded), the name of a dataset of tensorflow-datasets, a folder
             of class folders, a folder of `prepare_tfrecords`, an ``.npz`` file with x_train,
             y_train, x_test and y_test, or arrays ``(images, labels)``, uint8 and integer.
-        split: ``"train"``; ``"held_out"``: the validation or test split, or a fifth of the
-            images where there is none; or any split that the data has.
+        split: ``"train"``; ``"held_out"``: the validation split, else the test split, else about a
+            fifth of the images; or any split that the data have.
         image_size: Side of the images in pixels; by default their own, or 224 where theirs differ.
         batch_size: Images in a batch; in training, a last smaller batch is left out.
         training: Shuffle, augment and repeat; by default for the split "train".
@@ -136,7 +136,13 @@ def make_dataset(
 
 
 def raw_dataset(
-    data, split: str = "held_out", *, batch_size: int = 128, data_dir=None, download: bool = True
+    data,
+    split: str = "held_out",
+    *,
+    batch_size: int = 128,
+    layout: str | None = None,
+    data_dir=None,
+    download: bool = True,
 ):
     """One pass over the images as they are, for a model that prepares them itself.
 
@@ -144,6 +150,7 @@ def raw_dataset(
         data: See `make_dataset`.
         split: See `make_dataset`.
         batch_size: Images in a batch, if all have one size; else there is one image in each.
+        layout: See `make_dataset`.
         data_dir: See `make_dataset`.
         download: See `make_dataset`.
 
@@ -153,7 +160,7 @@ def raw_dataset(
     Raises:
         DataError: the data cannot be used.
     """
-    source = open_source(data, split, data_dir=data_dir, download=download)
+    source = open_source(data, split, layout=layout, data_dir=data_dir, download=download)
     batch_size = batch_size if None not in source.image_shape else 1
     steps = -(-source.size // batch_size)
     dataset = _batches(source, Plan(None), False, 0, batch_size, steps, 0, 1, (0, 1))

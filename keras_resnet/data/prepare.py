@@ -41,7 +41,7 @@ def prepare_tfrecords(
 
     Every image is decoded once, in threads; the bytes of those that are not made smaller are kept.
     The split "train" is stored in random order. A folder without splits gets "train" and
-    "held_out", a fifth of it. What is interrupted continues where it was when called again with the
+    "held_out", about a fifth of it. What is interrupted continues where it was when called again with the
     same arguments: finished shards are verified and kept.
 
     Args:

@@ -22,7 +22,7 @@ from keras_resnet.data.decode import decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import open_folder
 from keras_resnet.data.holdout import choose_split
-from keras_resnet.data.layout import check_layout, find_split, no_split
+from keras_resnet.data.layout import find_split, no_split, refuse_layout
 from keras_resnet.data.shards import check_size, is_prepared, read_manifest, read_record, records
 
 # Datasets of images of one size are held in memory, decoded, up to this many bytes.
@@ -72,7 +72,7 @@ def open_source(
         DataError: the data or the split do not exist, are empty or cannot be used.
     """
     if isinstance(data, tuple | list):
-        _refuse_layout(layout, "arrays")
+        refuse_layout(layout, "arrays")
         return _from_pairs(data, split)
     try:
         path = os.fspath(data)
@@ -84,7 +84,7 @@ def open_source(
             return _from_folder(path, split, layout)
         if os.path.exists(path):
             raise DataError(f"{path}: is a file; give a folder of class folders, or an .npz file of arrays.")
-    _refuse_layout(layout, repr(path))
+    refuse_layout(layout, repr(path))
     if path == "digits":
         return _digits(split)
     if path.endswith(".npz"):
@@ -94,11 +94,6 @@ def open_source(
     from keras_resnet.data.catalogue import open_tfds
 
     return open_tfds(path, split, data_dir, download)
-
-
-def _refuse_layout(layout, data):
-    if check_layout(layout) is not None:
-        raise DataError(f"layout={layout!r} is for folders of images; {data} has its own splits.")
 
 
 def array_source(images: np.ndarray, labels: np.ndarray, class_names, named: bool = True) -> Source:

@@ -73,7 +73,7 @@ def load_images(data, split: str, preparation: Preparation, count: int, **option
         split: "train" or "held_out".
         preparation: How the images are prepared.
         count: At most so many images, drawn at random but always the same.
-        **options: `data_dir` and `download` of `make_dataset`.
+        **options: `data_dir`, `download` and `layout` of `make_dataset`.
 
     Returns:
         uint8 ``(images, size, size, channels)``, int64 ``(images,)``, and the dataset that they are from.

@@ -53,6 +53,7 @@ def export(
     calibration=None,
     images: int | None = None,
     outputs: str | None = None,
+    layout: str | None = None,
     data_dir=None,
     download: bool = True,
 ) -> Export:
@@ -92,6 +93,7 @@ def export(
         images: At most so many images are compared; by default 32, and 1,000 with `calibration`.
         outputs: What the model returns, "probabilities", "logits" or "sigmoid": needed only if its
             graph does not tell, see `output_kind`. The card says it.
+        layout: "splits" or "classes": what the folders in `calibration` are; see `make_dataset`.
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
 
@@ -113,7 +115,7 @@ def export(
     path = _default_path(model, artifact, format, precision) if path is None else Path(path)
     _check_path(path, kind, format)
     preparation = preparation_of(artifact)
-    data = {"data_dir": data_dir, "download": download}
+    data = {"data_dir": data_dir, "download": download, "layout": layout}
     ranges = None
     if precision == "int8":
         ranges = load_images(calibration, "train", preparation, CALIBRATION_IMAGES, **data)[0]

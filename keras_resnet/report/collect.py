@@ -111,15 +111,14 @@ def read_run(folder) -> RunRecord:
     )
 
 
-def open_run(folder, *, data=None, data_dir=None, download: bool = True, explain: bool = True) -> RunRecord:
+def open_run(folder, *, data=None, explain: bool = True, **where) -> RunRecord:
     """`read_run`, and all that its model tells; what cannot be found out is in `missing`.
 
     Args:
         folder: The run.
         data: What it is examined on, instead of what config.yaml names; see `make_dataset`.
-        data_dir: See `make_dataset`.
-        download: See `make_dataset`.
         explain: Compute heat maps.
+        **where: `layout`, `data_dir` and `download` of `make_dataset`.
 
     Raises:
         ValueError: see `read_run`.
@@ -130,7 +129,7 @@ def open_run(folder, *, data=None, data_dir=None, download: bool = True, explain
     except ValueError as error:
         return replace(run, missing={"model": str(error), "findings": str(error), "heat": str(error)})
     try:
-        findings = examine(artifact, _held_out(run.config, artifact, data, data_dir, download))
+        findings = examine(artifact, _held_out(run.config, artifact, data, where))
     except ValueError as error:
         reason = f"The held-out images could not be examined: {error}"
         return replace(run, rows=shape_table(artifact.model), missing={"findings": reason, "heat": reason})
@@ -148,14 +147,14 @@ def with_model(run: RunRecord, model: keras.Model, findings: Findings, *, explai
         return replace(run, missing={"heat": f"No heat maps: {error}"})
 
 
-def _held_out(config, artifact, data, data_dir, download):
+def _held_out(config, artifact, data, where):
     """The images on which the run was evaluated."""
+    if data is None and where.get("layout") is None:
+        where = where | {"layout": config.get("layout")}
     data = config.get("data") if data is None else data
     if data in (None, "arrays"):
         raise DataError("the run had arrays in memory; name its data by --data.")
-    return evaluation_dataset(
-        artifact, data, config.get("validation_split", "held_out"), data_dir=data_dir, download=download
-    )
+    return evaluation_dataset(artifact, data, config.get("validation_split", "held_out"), **where)
 
 
 def _heat(model, mistakes: list[Example], hits: list[Example]) -> Heat:

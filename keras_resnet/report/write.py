@@ -16,7 +16,7 @@ from keras_resnet.report.run_page import run_page
 
 
 def write_report(
-    runs, out=None, *, data=None, data_dir=None, download: bool = True
+    runs, out=None, *, data=None, layout: str | None = None, data_dir=None, download: bool = True
 ) -> tuple[Path, list[str]]:
     """Write the report of a run, or the comparison of several, as one HTML file.
 
@@ -27,6 +27,7 @@ def write_report(
         runs: A run folder, or several.
         out: The file; by default report.html in the run folder, or comparison.html of several.
         data: The data instead of what config.yaml names; see `make_dataset`.
+        layout: See `make_dataset`; by default what config.yaml says.
         data_dir: See `make_dataset`.
         download: See `make_dataset`.
 
@@ -45,7 +46,7 @@ def write_report(
         read_run(folder)  # a mistake in the last one shall not cost the work on the others
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent}: there is no such folder to write {path.name} into.")
-    where = {"data": data, "data_dir": data_dir, "download": download}
+    where = {"data": data, "layout": layout, "data_dir": data_dir, "download": download}
     records = [open_run(folder, explain=not several, **where) for folder in folders]
     write_text(path, compare_page(records) if several else run_page(records[0]))
     return path, sorted({f"{record.folder}: {why}" for record in records for why in record.missing.values()})

@@ -25,7 +25,7 @@ def training_dataset(data, recipe: Recipe, image_size: int | None, seed: int, st
         image_size: Side in pixels, or ``None``; see `make_dataset`.
         seed: Decides order, augmentation and mixing.
         start_step: Batches to leave out at the start, counted over all epochs.
-        **where: `data_dir`, `download` and `share` of `make_dataset`.
+        **where: `data_dir`, `download`, `layout` and `share` of `make_dataset`.
 
     Raises:
         ValueError: images of different workers would have to be mixed.

@@ -129,7 +129,7 @@ def finetune(
 
 def finetune_run(
     model: keras.Model, data, *, train_split="train", validation_split="held_out", image_size=None,
-    batch_size=32, seed=0, out=None, data_dir=None, download=True, tensorboard=False, **options,
+    batch_size=32, seed=0, out=None, layout=None, data_dir=None, download=True, tensorboard=False, **options,
 ) -> runs.Run:  # fmt: skip
     """`finetune` into a run folder, with the augmentation that `train` chooses for images of this size.
 
@@ -142,6 +142,7 @@ def finetune_run(
         batch_size: Images in a step.
         seed: Decides order, augmentation and dropout.
         out: The folder, which must not exist or be empty; by default a new one in "runs".
+        layout: See `make_dataset`.
         data_dir: See `make_dataset`.
         download: See `make_dataset`.
         tensorboard: See `train`.
@@ -152,7 +153,8 @@ def finetune_run(
     options = {name: arguments.plain(value) for name, value in options.items()}
     if tensorboard:
         check_tensorboard()
-    where = {"data_dir": data_dir, "download": download, "image_size": image_size or model.input_shape[1]}
+    where = {"data_dir": data_dir, "download": download, "layout": layout}
+    where["image_size"] = image_size or model.input_shape[1]
     validation = make_dataset(data, validation_split, training=False, batch_size=256, **where)
     size, channels = validation.element_spec[0].shape[2:]
     recipe = RECIPES[choose_recipe(data, size)]
@@ -165,7 +167,7 @@ def finetune_run(
         "model": model.name, "data": runs.name_of(data), "train_split": train_split,
         "validation_split": validation_split, "image_size": size, "channels": channels,
         "crop_fraction": validation.crop_fraction, "interpolation": "bilinear", "batch_size": batch_size,
-        "seed": seed, "finetune": options,
+        "seed": seed, "finetune": options, **({"layout": layout} if layout else {}),
     }  # fmt: skip
     folder = runs.create(out, config, train.class_names)
     print(f"{config['model']}, {train.num_examples} images, on {runs.device()}: {folder}", flush=True)
@@ -227,15 +229,9 @@ class LayerwiseSGD(SGD):
     """
 
     def __init__(
-        self,
-        learning_rate=0.01,
-        momentum=0.0,
-        nesterov=False,
-        layer_decay=1.0,
-        stages=4,
-        name="sgd",
+        self, learning_rate=0.01, momentum=0.0, nesterov=False, layer_decay=1.0, stages=4, name="sgd",
         **options,
-    ):
+    ):  # fmt: skip
         super().__init__(learning_rate, momentum, nesterov, name=name, **options)
         self.layer_decay, self.stages = layer_decay, stages
 

@@ -44,6 +44,7 @@ def train(
     image_size: int | None = None,
     seed: int = 0,
     out=None,
+    layout: str | None = None,
     data_dir=None,
     download: bool = True,
     settings: dict | None = None,
@@ -65,6 +66,7 @@ def train(
         image_size: Side of all images in pixels, instead of what the recipe says.
         seed: Decides initial weights, order, augmentation and dropout.
         out: The run folder, which must not exist or be empty; by default a new one in "runs".
+        layout: "splits" or "classes": what the folders in a folder of images are; see `make_dataset`.
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
         settings: Fields of the recipe to replace.
@@ -97,7 +99,8 @@ def train(
         check_tensorboard()
     seed = arguments.seed("seed", seed)
     image_size = None if image_size is None else arguments.side("image_size", image_size)
-    devices, where = open_strategy(strategy), {"data_dir": data_dir, "download": download}
+    devices = open_strategy(strategy)
+    where = {"data_dir": data_dir, "download": download, "layout": layout}
     many, (worker, workers) = devices.num_replicas_in_sync > 1, place(devices)
     recipe, data, held_out = _open(recipe, data, image_size, settings or {}, where)
     callbacks = check_callbacks(callbacks, "train", averages=bool(recipe.ema))
@@ -111,7 +114,8 @@ def train(
         "model": model, "data": runs.name_of(data), "image_size": feed.image_size, "channels": feed.channels,
         "crop_fraction": held_out.crop_fraction, "interpolation": recipe.interpolation, "seed": seed,
         "recipe": describe(recipe),
-    } | ({"replicas": devices.num_replicas_in_sync} if many else {})  # fmt: skip
+    } | ({"layout": layout} if layout else {})  # fmt: skip
+    config |= {"replicas": devices.num_replicas_in_sync} if many else {}
     begun = runs.reopen(out, config) if resume else None
     with tempfile.TemporaryDirectory() as own, contextlib.ExitStack() as after:
         # Workers but the first leave nothing behind.

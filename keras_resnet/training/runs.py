@@ -87,7 +87,8 @@ def as_begun(folder) -> dict:
         replace(VARIANTS[model], **recipe.architecture)
     except ValueError as error:
         raise ValueError(f"{path}: recipe.architecture: {error}") from error
-    return {key: config[key] for key in ("model", "data", "seed")} | {"recipe": recipe}
+    begun = {key: config[key] for key in ("model", "data", "seed", "layout") if key in config}
+    return begun | {"recipe": recipe}
 
 
 def reopen(folder, config: dict) -> Path:
