@@ -57,7 +57,7 @@ class Tail:
             output is a probability of its own).
         operation: What decides: the last activation, or the last dense layer or convolution.
         source: The Keras tensor that `operation` is given; ``None`` for a mean of several.
-        after: The operations between `operation` and the output, in their order.
+        after: The calls between `operation` and the output, in their order, as nodes of Keras's graph.
         nested: Whether `operation` is in a model inside the model.
     """
 
@@ -127,15 +127,15 @@ def _walk(tensor, levels, axis, allowed) -> Tail:
         operation, node, levels = _producer(tensor, levels)
         if type(operation) is layers.Average:
             return _of_mean(node, levels, axis, allowed, after)
-        kind, axes = _decision(operation)
+        kind, axes = decision(operation)
         if kind is not None:
             _check(operation, node, kind, axes, axis, allowed)
             return Tail(kind, operation, node.input_tensors[0], tuple(reversed(after)), len(levels) > 1)
         passed = _passed(operation, node, axis, allowed)
         if passed is None:
-            raise UnknownOutputs(f"they come from {describe_operation(operation)}")
+            raise UnknownOutputs(f"the outputs come from {describe_operation(operation)}")
         axis, allowed = passed
-        after.append(operation)
+        after.append(node)
         tensor = node.input_tensors[0]
 
 
@@ -146,7 +146,7 @@ def _producer(tensor, levels):
         at = next((i for i, t in enumerate(model.inputs) if t is tensor), None)
         if at is not None:
             if node is None or len(node.input_tensors) != len(model.inputs):
-                raise UnknownOutputs("they are its inputs")
+                raise UnknownOutputs("the outputs are its inputs")
             tensor, levels = node.input_tensors[at], levels[:-1]
             continue
         operation, index, output, *_ = tensor._keras_history
@@ -165,8 +165,11 @@ def _is_graph(operation):
     )
 
 
-def _decision(operation):
-    """The kind that an operation makes of whatever it is given, and the axes of a softmax; or ``None``."""
+def decision(operation) -> tuple:
+    """The kind that an operation makes of whatever it is given, and the axes of a softmax.
+
+    Both are ``None`` for one that decides nothing, or is not understood.
+    """
     if type(operation) in HEADS:
         kind, axes = _function_kind(operation.activation)
         return ("logits", None) if kind == "linear" else (kind, axes)
@@ -181,7 +184,7 @@ def _decision(operation):
 
 def _function_kind(function):
     if isinstance(function, keras.Layer):
-        return _decision(function)
+        return decision(function)
     module, name = getattr(function, "__module__", ""), getattr(function, "__name__", "")
     if str(module).startswith("tensorflow.python.ops."):
         return _TENSORFLOW.get(name), -1

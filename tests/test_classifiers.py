@@ -133,7 +133,7 @@ def test_the_user_says_what_the_graph_does_not(arrays, image, tmp_path, outputs)
         lambda: predict(artifact, image),
         lambda: export(model, tmp_path / "net.onnx", "onnx"),
     ):
-        with pytest.raises(ValueError, match="they come from Halved 'halved.*'; say so by outputs="):
+        with pytest.raises(ValueError, match="the outputs come from Halved 'halved.*'; say so by outputs="):
             ask()
     told = evaluate(model, arrays, "train", outputs=outputs)
     assert told.loss == pytest.approx(evaluate(plain, arrays, "train").loss, rel=1e-4)

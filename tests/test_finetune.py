@@ -11,7 +11,8 @@ import yaml
 from keras_resnet import DataError, build_resnet, evaluate, finetune, make_dataset, open_model, train
 from keras_resnet.cli import main
 from keras_resnet.inference.artifacts import from_weights
-from keras_resnet.training.finetune import LayerwiseSGD, with_new_head
+from keras_resnet.training.finetune import LayerwiseSGD
+from keras_resnet.training.new_head import with_new_head
 from keras_resnet.training.optimizers import BIASES_AND_NORMS
 
 PARTS = ["stem", "stage1", "stage2", "head"]

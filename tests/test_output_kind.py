@@ -221,7 +221,7 @@ UNKNOWN = {
     ),
     "mixed average": ("averages different", [average(dense(), dense(activation="softmax"))]),
     "sum": ("TrueDivide '|changes its probabilities|Add '", [halves]),
-    "its input": ("they are its inputs", [layers.GlobalAveragePooling2D()]),
+    "its input": ("the outputs are its inputs", [layers.GlobalAveragePooling2D()]),
     "pixels in the batch": (
         "Reshape '",
         [maps(activation="softmax"), lambda x: ops.reshape(x, (-1, CLASSES))],

@@ -80,6 +80,7 @@ def register(command):
     add(
         "--down-to", metavar="PART", help="the first part to train: stem, stage1, ... or head (default: stem)"
     )
+    add("--head", metavar="LAYER", help="the head to replace begins here (default: its last dense layer)")
     add("--seed", type=int, default=0, help="(default: %(default)s)")
     add_tensorboard(add)
     add("--out", metavar="FOLDER", help="the run folder (default: a new one in runs)")
@@ -103,7 +104,9 @@ def _finetune(options):
     from keras_resnet.training.finetune import finetune_run
 
     artifact = open_chosen(options)
-    given = {key: getattr(options, key) for key in ("epochs", "learning_rate", "down_to", "tensorboard")}
+    given = {
+        key: getattr(options, key) for key in ("epochs", "learning_rate", "down_to", "head", "tensorboard")
+    }
     finetune_run(
         artifact.model, options.data, train_split=options.train_split,
         validation_split=options.validation_split, image_size=options.image_size,

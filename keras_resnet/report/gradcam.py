@@ -8,9 +8,11 @@ import tensorflow as tf
 
 from keras_resnet.arguments import whole
 from keras_resnet.graphs import functional_model
+from keras_resnet.heads import POOLS, find_head, logits_function, single_inputs
 from keras_resnet.inference.pixels import check_range, takes_pixels
 from keras_resnet.preprocessing import visible_part
 from keras_resnet.summary import stage_outputs
+from keras_resnet.tails import class_count, read_tail
 
 # Images of one pass. Only the layers above the stage keep what their gradient needs.
 _BATCH = 32
@@ -25,8 +27,8 @@ def gradcam(model: keras.Model, images, class_index=None, stage: int | None = No
     what speaks against the other classes.
 
     Args:
-        model: A classifier of this package, built or loaded: pooling and a dense head, with or
-            without an activation. Layers in front, trainable or not, and any dtype policy will do.
+        model: A classifier: maps, their pooling, a dense layer or 1x1 convolution, with or without an
+            activation. Layers in front, trainable or not, and any dtype policy will do.
         images: As the model takes them, ``(batch, height, width, channels)``.
         class_index: A class, or one for each image; by default the one that the model finds likeliest.
         stage: Its number, one-based; by default the last one, which is taken as the head pools
@@ -42,32 +44,65 @@ def gradcam(model: keras.Model, images, class_index=None, stage: int | None = No
         ValueError: the model has no pooling and head, or no such stage or class; the images are not a batch.
     """
     images = _check_images(images, model)
+    tail = _tail(model)
     maps = _stage_maps(model, stage)
     below = functional_model(model.input, maps)
-    above = functional_model(maps, model.get_layer("head").output)
-    classes = _classes(class_index, len(images), above.output_shape[-1])
+    above = functional_model(maps, tail.source)
+    end = logits_function(tail)
+
+    def to_logits(maps):
+        return end(above(maps, training=False))
+
+    classes = _classes(class_index, len(images), class_count(model))
     heat = []
     for start in range(0, len(images), _BATCH):
         some = slice(start, start + _BATCH)
         chosen = None if classes is None else classes[some]
-        heat.append(_heat(below(images[some], training=False), above, chosen))
+        heat.append(_heat(below(images[some], training=False), to_logits, chosen))
     return _resized(np.concatenate(heat), *visible_part(model, *images.shape[1:3]), images.shape[1:3])
 
 
 def _stage_maps(model, stage):
     """The tensor ``(batch, height, width, channels)`` of a stage; all that follows depends on it alone."""
-    names = {layer.name for layer in model.layers}
-    if not {"head", "head_pool"} <= names:
-        raise ValueError(
-            f"{model.name!r} has no pooling and head: Grad-CAM needs a classifier, include_top=True."
-        )
     stages = stage_outputs(model)
     stage = None if stage is None else whole("stage", stage)
-    if stage is None or f"stage{stage}" == list(stages)[-1]:
-        return model.get_layer("head_pool").input
+    if stage is None or f"stage{stage}" in list(stages)[-1:]:
+        return _pooled_maps(model)
     if f"stage{stage}" not in stages:
-        raise ValueError(f"{model.name!r} has {', '.join(stages)}; asked for stage={stage!r}.")
+        raise ValueError(f"{model.name!r} has {', '.join(stages) or 'no stages'}; asked for stage={stage!r}.")
     return stages[f"stage{stage}"]
+
+
+def _tail(model):
+    try:
+        tail = read_tail(model)
+    except ValueError as error:
+        reason = error.__cause__ or "it returns no (batch, classes)"
+        raise _no_classifier(model, reason) from error
+    if tail.nested or tail.source is None:
+        raise _no_classifier(model, "its head is in a model inside it, or one of several")
+    return tail
+
+
+def _pooled_maps(model):
+    """What the head pools: the last maps ``(batch, height, width, channels)`` before it."""
+    head = find_head(model)
+    if head is None:
+        raise _no_classifier(model, "it ends in features")
+    tensor = head.features
+    for node in single_inputs(tensor):
+        if len(tensor.shape) == 4 and not isinstance(node.operation, POOLS):
+            return tensor
+        (tensor,) = node.input_tensors
+    if len(tensor.shape) == 4:
+        return tensor
+    raise _no_classifier(model, f"its last maps do not lead to {head} alone")
+
+
+def _no_classifier(model, reason):
+    return ValueError(
+        f"{model.name!r} has no pooling and head, which Grad-CAM needs (include_top=True): {reason}."
+    )
 
 
 def _check_images(images, model):
@@ -94,12 +129,12 @@ def _classes(class_index, count, classes):
     return np.broadcast_to(found.astype(np.int64), (count,))
 
 
-def _heat(maps, above, classes):
+def _heat(maps, to_logits, classes):
     """The weighted sums of `maps` without what is negative: ``(batch, height, width)``."""
     with tf.GradientTape() as tape:
         # The maps are where the tape begins: with frozen weights, too, it has something to watch.
         tape.watch(maps)
-        logits = above(maps, training=False)
+        logits = to_logits(maps)
         classes = tf.argmax(logits, axis=1) if classes is None else tf.constant(classes)
         scores = tf.gather(logits, classes, axis=1, batch_dims=1)
     weights = tf.cast(tf.reduce_mean(tape.gradient(scores, maps), axis=(1, 2), keepdims=True), tf.float32)

@@ -12,10 +12,9 @@ from keras_resnet.arguments import flag, fraction, real, whole
 from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.labels import checked_labels
 from keras_resnet.data.pipeline import make_dataset
-from keras_resnet.graphs import deep_graphs, functional_model
+from keras_resnet.graphs import functional_model
 from keras_resnet.inference.forward import check_one_device
 from keras_resnet.inference.pixels import check_range, check_takes_pixels
-from keras_resnet.kernels import accelerate
 from keras_resnet.metadata import attach_metadata
 from keras_resnet.report.examine import examine
 from keras_resnet.report.write import report_run
@@ -24,6 +23,7 @@ from keras_resnet.training.callbacks import check_callbacks, save_as
 from keras_resnet.training.freezing import freeze, parts, recalibrate_bn, stage_of, unfreeze
 from keras_resnet.training.guards import FiniteLoss, checked_fit
 from keras_resnet.training.losses import Accuracy, softmax_cross_entropy
+from keras_resnet.training.new_head import with_new_head
 from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD
 from keras_resnet.training.recipes import RECIPES, choose_recipe
 from keras_resnet.training.schedules import Schedule
@@ -50,11 +50,13 @@ def finetune(
     unfreeze_every: int = 0,
     norms: bool = True,
     patience: int | None = None,
+    head: str | None = None,
     callbacks=(),
 ) -> keras.Model:
     """Train a network's copy on other images and classes.
 
-    The copy has a new head, which starts at zero. SGD with Nesterov's momentum; the rate rises
+    The copy has a new head, which starts at zero, in place of the last dense layer and what follows
+    it; what is replaced is printed. SGD with Nesterov's momentum; the rate rises
     over a tenth of the steps and falls to zero along half cosines. The copy holds the last weights.
 
     Args:
@@ -76,13 +78,15 @@ def finetune(
         patience: End after so many epochs in which the loss on `validation` did not fall, with
             the weights of the lowest. It is a poor guide where `validation` is small, or while
             the rate is high.
+        head: Name of the layer with which the head begins that is replaced; needed only if the graph
+            of `model` does not tell, see `keras_resnet.heads.find_head`.
         callbacks: Further ones for `fit`.
 
     Returns:
         The copy: pixels of the size and channels of `train` in, probabilities out.
 
     Raises:
-        ValueError: the model does not take pixels, or has no such part; a number is out of range.
+        ValueError: the model does not take pixels, or has no such part or head; a number is out of range.
         DataError: the images or labels do not fit the model or the classes, or the two datasets differ.
         FloatingPointError: the loss became NaN or infinite.
     """
@@ -98,7 +102,7 @@ def finetune(
     check_takes_pixels(model)
     _check_pixels(model, train, validation)
     names, steps = _class_names(train, validation), train.steps_per_epoch
-    network = with_new_head(model, len(names), tuple(train.element_spec[0].shape[1:]))
+    network = with_new_head(model, len(names), tuple(train.element_spec[0].shape[1:]), head)
     seen = train if validation is None else validation
     geometry = Geometry(crop_fraction=getattr(seen, "crop_fraction", None))
     attach_metadata(network, class_names=names, geometry=geometry)
@@ -181,38 +185,6 @@ def finetune_run(
     report_run(folder, tuned, findings)
     print(f"{validation_split}: {findings.evaluation}", flush=True)
     return runs.Run(folder, tuned, log.history, findings.evaluation)
-
-
-def with_new_head(model: keras.Model, num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
-    """A copy for other images and classes, with the weights of `model` up to its head.
-
-    The new head starts at zero, so that the first gradients change nothing before it.
-
-    Raises:
-        DataError: the images have other channels, and are not grey where the model takes three.
-    """
-    channels, wanted = input_shape[-1], model.input_shape[-1]
-    if channels != wanted and (channels, wanted) != (1, 3):
-        raise DataError(f"the images have {channels} channels; {model.name!r} takes {wanted}.")
-    image = keras.Input(input_shape, name="image")
-    pixels = image if channels == wanted else keras.layers.Concatenate(name="grey_to_rgb")([image] * wanted)
-
-    def call(layer, *tensors, **options):
-        tensors = [pixels if tensor is image else tensor for tensor in tensors]
-        return layer(*tensors, **options)
-
-    has_head = any(layer.name == "head" for layer in model.layers)
-    features = functional_model(model.input, model.get_layer("head").input if has_head else model.output)
-    with deep_graphs():
-        inputs = keras.tree.pack_sequence_as(features.input, [image])
-        copy = keras.models.clone_model(features, inputs, call_function=call)
-    copy.set_weights(features.get_weights())
-    x = copy.output
-    if len(x.shape) == 4:
-        x = keras.layers.GlobalAveragePooling2D(name="head_pool", dtype="float32")(x)
-    x = keras.layers.Dense(num_classes, kernel_initializer="zeros", dtype="float32", name="head")(x)
-    x = keras.layers.Activation("softmax", dtype="float32", name="predictions")(x)
-    return accelerate(functional_model(image, x, name=model.name))
 
 
 @keras.saving.register_keras_serializable("keras_resnet")
