@@ -15,6 +15,8 @@ _HOMES = {
     "blocks": ["identity_block", "projection_block"],
     "summary": ["features", "shape_table"],
     "kernels": ["accelerate"],
+    "metadata": ["attach_metadata"],
+    "transform": ["Geometry"],
     "weights.load": ["load_weights"],
     "weights.convert": ["to_state_dict"],
     "weights.records": ["get_record", "list_records"],
