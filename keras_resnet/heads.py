@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers
 
+from keras_resnet.copying import copy_layer
 from keras_resnet.nearest import suggest
 from keras_resnet.tails import HEADS, Tail, UnknownOutputs, decision, describe_operation, read_tail
 
@@ -89,7 +90,7 @@ def logits_function(tail: Tail) -> Callable:
         of a single output.
     """
     layer = tail.operation
-    start = _without_activation(layer, tail.source.shape) if type(layer) in HEADS else lambda x: x
+    start = _without_activation(layer) if type(layer) in HEADS else lambda x: x
 
     def to_logits(x):
         x = start(x)
@@ -100,10 +101,9 @@ def logits_function(tail: Tail) -> Callable:
     return to_logits
 
 
-def _without_activation(layer, shape):
-    copy = type(layer).from_config(layer.get_config() | {"activation": "linear"})
-    copy.build(shape)
-    copy.set_weights(layer.get_weights())
+def _without_activation(layer):
+    copy = copy_layer(layer)
+    copy.activation = keras.activations.linear
     return copy
 
 

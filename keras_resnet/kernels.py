@@ -34,7 +34,7 @@ def accelerate(model: keras.Model) -> keras.Model:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             accelerate(layer)
-        elif isinstance(layer, keras.layers.Conv2D) and layer.groups > 1:
+        elif isinstance(layer, keras.layers.Conv2D):
             use_native_grouped_kernel(layer)
         elif isinstance(layer, keras.layers.BatchNormalization) and has_vendor_kernels():
             use_fused_normalization(layer)
@@ -45,8 +45,15 @@ def use_native_grouped_kernel(layer: keras.layers.Conv2D) -> None:
     """Replace XLA by TensorFlow's kernel in one grouped, channels-last ``Conv2D``.
 
     The builders do this by themselves: on a CPU, XLA takes 65 to 265 times as long to train.
+    Layers that convolve in a way of their own are left as they are.
     """
-    if keras.config.backend() == "tensorflow" and layer.data_format == "channels_last":
+    fits = (
+        layer.groups > 1
+        and layer.data_format == "channels_last"
+        and type(layer).convolution_op is keras.layers.Conv2D.convolution_op
+        and "convolution_op" not in vars(layer)
+    )
+    if keras.config.backend() == "tensorflow" and fits:
         layer.convolution_op = types.MethodType(_grouped_convolution, layer)
 
 
@@ -54,7 +61,8 @@ def use_fused_normalization(layer: keras.layers.BatchNormalization) -> None:
     """Replace primitive operations by TensorFlow's fused kernel in one batch normalization.
 
     Layers that the kernel does not fit are left as they are: another axis than the last of
-    four, no gamma or beta, statistics over several devices, renormalization, subclasses.
+    four, no gamma or beta, statistics over several devices, renormalization, subclasses, another
+    `call` of their own.
     """
     fits = (
         type(layer) is keras.layers.BatchNormalization
@@ -65,6 +73,7 @@ def use_fused_normalization(layer: keras.layers.BatchNormalization) -> None:
         and layer.center
         and not layer.synchronized
         and not layer.renorm
+        and "call" not in vars(layer)
     )
     if keras.config.backend() == "tensorflow" and fits:
         layer.call = types.MethodType(_fused_normalization, layer)

@@ -13,6 +13,7 @@ HOUSE = [
     ["processor", "arguments", "tails"],
     ["transform"],
     ["variant", "graphs", "kernels", "nearest", "files", "metadata", "output_kind"],
+    ["copying"],
     ["heads"],
     ["variants", "layers", "weights"],
     ["parts", "preprocessing"],

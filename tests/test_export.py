@@ -16,7 +16,7 @@ from keras_resnet import ExportError, export, open_export, open_model
 from keras_resnet.cli import main
 from keras_resnet.inference import formats
 from keras_resnet.inference.check import BARS, Bar
-from keras_resnet.inference.rebuild import is_float32
+from keras_resnet.inference.rebuild import lowest_precision
 from keras_resnet.transform import Geometry
 
 
@@ -44,19 +44,21 @@ def test_every_family_in_every_format(model, format, tmp_path, rng):
     done = export(model, path, format)
     assert done.path == path
     assert done.comparison.count == 32
-    assert done.comparison.difference <= 1e-5
+    assert done.comparison.difference_float32 <= 1e-5
     images = rng.integers(0, 256, (5, 8, 8, 3), np.uint8)  # another batch than the check's
     if format == "savedmodel":
         with pytest.warns(UserWarning, match="net is a SavedModel: opening it runs the code"):
             run = open_export(path)
     else:
         run = open_export(path)
-    # The comparison is in float32; the network itself may compute in bfloat16.
-    bar = 1e-5 if is_float32(model) else 0.05
+    bar = 1e-5 if lowest_precision(model) == "float32" else 0.05
+    assert done.comparison.difference <= bar
     np.testing.assert_allclose(run(images), model.predict(images, verbose=0), atol=bar)
     folder, prefix = (path / "assets.extra", "") if format == "savedmodel" else (tmp_path, f"{path.name}.")
     card = json.loads((folder / f"{prefix}card.json").read_text())
     assert card["comparison"]["difference"] == done.comparison.difference
+    assert card["comparison"]["difference_float32"] == done.comparison.difference_float32
+    assert card["comparison"]["policy"] == lowest_precision(model)
     assert card["bytes"] == done.size > 10_000
     assert (folder / f"{prefix}labels.txt").read_text().split() == [str(i) for i in range(6)]
     assert json.loads((folder / f"{prefix}transform.json").read_text())["center_crop"] == 8

@@ -7,7 +7,7 @@ import tensorflow as tf
 from test_table import shallow
 
 from keras_resnet import VARIANTS, build_resnet, features, fuse, make_dataset
-from keras_resnet.inference import convolutions, lowering
+from keras_resnet.inference import convolutions, store
 from keras_resnet.inference import fuse as module
 from keras_resnet.inference.artifacts import from_weights
 from keras_resnet.resnet import build_variant
@@ -139,7 +139,7 @@ def test_a_model_of_another_policy_becomes_float32(images):
 
 
 def test_weights_that_are_too_many_for_a_graph(images, monkeypatch, tmp_path):
-    monkeypatch.setattr(lowering, "MAX_CONSTANTS", 0)
+    monkeypatch.setattr(store, "MAX_CONSTANTS", 0)
     model = small("narrow groups")
     fused = fuse(model)
     np.testing.assert_allclose(fused(images), model(images, training=False), atol=1e-5)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_resnet.benchmark.rounds import Row, take_turns
 from keras_resnet.builders import build_model
+from keras_resnet.copying import copy_model
 from keras_resnet.data.pipeline import fixed_parallelism
 from keras_resnet.inference.references import import_library, references
 from keras_resnet.kernels import accelerate, computes_bfloat16
@@ -59,9 +60,7 @@ def run(
 
 def stock_copy(model: keras.Model) -> keras.Model:
     """The same network with the same weights, without the kernels that its builder bound."""
-    copy = type(model).from_config(model.get_config())
-    copy.set_weights(model.get_weights())
-    return copy
+    return copy_model(model)
 
 
 def _build(variant, size, precision):

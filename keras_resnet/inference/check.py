@@ -34,6 +34,7 @@ class Bar:
     drop: float
 
 
+# By the precision of an export, and by the dtype in which the given model computes.
 BARS = {
     "float32": Bar(1e-5, 0.0),
     "float16": Bar(0.02, 0.005),
@@ -42,9 +43,15 @@ BARS = {
 }
 
 
+def bar_of(precision: str, policy: str) -> Bar:
+    """What an export of `precision` must keep of a model whose layers compute in `policy`."""
+    bars = BARS[precision], BARS[policy]
+    return Bar(max(bar.difference for bar in bars), max(bar.drop for bar in bars))
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """An export beside its model, on `count` images.
+    """An export beside the model that was given, on `count` images.
 
     Attributes:
         count: Images.
@@ -52,6 +59,9 @@ class Comparison:
         agreement: Share of the images with the same likeliest class.
         drop: As in `Bar`, of these images.
         top1: Shares of right answers of the model and of the export; None without labels.
+        policy: In which dtype the model computes: "float32", "bfloat16" or "float16".
+        difference_float32: Largest difference of any probability from the network of the model
+            in float32; `difference` itself where the model computes in float32.
     """
 
     count: int
@@ -59,9 +69,13 @@ class Comparison:
     agreement: float
     drop: float
     top1: tuple[float, float] | None
+    policy: str = "float32"
+    difference_float32: float | None = None
 
     def __str__(self):
         text = f"{self.count} images, max|dp| {self.difference:.1e}, top-1 agreement {self.agreement:.2%}"
+        if self.policy != "float32":
+            text += f" with the model in {self.policy}; max|dp| {self.difference_float32:.1e} in float32"
         return text + (f", top-1 {self.top1[1]:.2%} of {self.top1[0]:.2%}" if self.top1 else "")
 
 
@@ -76,7 +90,7 @@ def load_images(data, split: str, preparation: Preparation, count: int, **option
         **options: `data_dir`, `download` and `layout` of `make_dataset`.
 
     Returns:
-        uint8 ``(images, size, size, channels)``, int64 ``(images,)``, and the dataset that they are from.
+        uint8 ``(images, size, size, channels)``, int64 ``(images,)``, the names of the classes.
 
     Raises:
         DataError: the data cannot be used, or have other channels.
@@ -95,7 +109,7 @@ def load_images(data, split: str, preparation: Preparation, count: int, **option
         raise DataError(
             f"the images have {images.shape[-1]} channels; the model takes {preparation.channels}."
         )
-    return images, labels, dataset
+    return images, labels, dataset.class_names
 
 
 def run_all(run, images) -> np.ndarray:
@@ -103,8 +117,15 @@ def run_all(run, images) -> np.ndarray:
     return np.concatenate([run(images[i : i + _BATCH]) for i in range(0, len(images), _BATCH)])
 
 
-def compare(reference: np.ndarray, found: np.ndarray, labels) -> Comparison:
-    """Compare probabilities ``(images, classes)``; `labels` are ``(images,)``, or None where unknown.
+def compare(reference: np.ndarray, found: np.ndarray, labels, policy: str = "float32") -> Comparison:
+    """Compare an export with its model.
+
+    Args:
+        reference: Probabilities of the model, ``(images, classes)``.
+        found: Probabilities of the export.
+        labels: Classes ``(images,)``, or None where unknown.
+        policy: In which dtype the model computes. Below float32 it does not decide between classes
+            that are as close as the tolerance of that dtype.
 
     Raises:
         ExportError: the export gives another shape, or values that are not finite.
@@ -114,7 +135,7 @@ def compare(reference: np.ndarray, found: np.ndarray, labels) -> Comparison:
         raise ExportError(f"its runtime gives {kind} for {len(reference)} images.")
     ours, theirs = reference.argmax(axis=1), found.argmax(axis=1)
     second, first = np.sort(reference, axis=1)[:, -2:].T if reference.shape[1] > 1 else (0, reference[:, 0])
-    decided = first - second > TIE
+    decided = first - second > (TIE if policy == "float32" else BARS[policy].difference)
     right = [choice == (ours if labels is None else labels) for choice in (ours, theirs)]
     lost = right[0].astype(int) - right[1]
     return Comparison(
@@ -123,6 +144,7 @@ def compare(reference: np.ndarray, found: np.ndarray, labels) -> Comparison:
         float((ours == theirs).mean()),
         float(lost[decided].sum() / len(reference)),
         None if labels is None else tuple(float(r.mean()) for r in right),
+        policy,
     )
 
 

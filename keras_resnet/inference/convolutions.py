@@ -75,6 +75,11 @@ def emitted(value):
     return value.emit() if isinstance(value, Padded | Convolved) else value
 
 
+def tensor_of(value) -> tf.Tensor:
+    """The tensor of a value; of one that is still to be computed, the tensor that it comes from."""
+    return value.tensor if isinstance(value, Padded | Convolved) else value
+
+
 def with_bias_add(c: Convolved) -> tf.Tensor:
     """In the form that is fused, wherever it has no groups; with groups, by oneDNN only.
 

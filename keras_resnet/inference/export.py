@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -17,15 +17,22 @@ import keras
 
 import keras_resnet
 from keras_resnet.arguments import whole
-from keras_resnet.data.names import are_numbers
 from keras_resnet.inference.artifacts import to_artifact
-from keras_resnet.inference.check import BARS, Comparison, ExportError, check, compare, load_images, run_all
-from keras_resnet.inference.evaluate import outputs_of_labels
+from keras_resnet.inference.check import (
+    BARS,
+    Comparison,
+    ExportError,
+    bar_of,
+    check,
+    compare,
+    load_images,
+    run_all,
+)
 from keras_resnet.inference.formats import FORMATS, Format, Order
 from keras_resnet.inference.forward import batch_function, check_one_device
 from keras_resnet.inference.pixels import check_takes_pixels
 from keras_resnet.inference.preparation import preparation_of
-from keras_resnet.inference.rebuild import is_float32, prepared_input, rebuild
+from keras_resnet.inference.rebuild import from_prepared, lowest_precision, rebuild
 from keras_resnet.nearest import suggest
 from keras_resnet.output_kind import output_kind, to_probabilities
 from keras_resnet.run_files import HISTORY, read_history
@@ -62,9 +69,9 @@ def export(
     The file takes pixels of 0 to 255, float32 ``(batch, height, width, channels)`` with any
     batch, and gives probabilities ``(batch, classes)``: of logits their softmax, of one sigmoid those
     of both classes. Several sigmoids stay as they are and do not sum to one. A SavedModel takes the
-    bytes of image files too, see `write_saved_model`. The network is built anew in float32 whatever its
+    bytes of image files too, see `write_saved_model`. The network is rebuilt in float32 whatever its
     policy was. The file is written under a temporary name, opened in its own runtime and compared with
-    `model` on real images; where that fails nothing is left. Beside it appear ``labels.txt``,
+    `model` on real images; if that fails nothing is left. Beside it appear ``labels.txt``,
     ``transform.json`` (how an image becomes the input) and ``card.json`` (size, accuracy, the
     comparison, versions), with the name of the file in front; in a SavedModel they lie in
     ``assets.extra``.
@@ -77,7 +84,9 @@ def export(
     | openvino   | float32, bfloat16 (a hint), float16, int8  | bfloat16: 0.15           |
 
     Below float32, top-1 may also drop by at most 0.5 points; without labels, at most 0.5 % of
-    the images may get another class. See `keras_resnet.inference.check.Bar`.
+    the images may get another class. See `keras_resnet.inference.check.Bar`. The comparison is
+    always with `model` as it was given: if its layers compute in bfloat16 or float16, the tolerance
+    is at least that of this dtype, and the file is also held against the network in float32.
 
     Args:
         model: A run folder, a ``.keras`` file, an `Artifact` or a Keras model that normalises
@@ -120,8 +129,9 @@ def export(
     if precision == "int8":
         ranges = load_images(calibration, "train", preparation, CALIBRATION_IMAGES, **data)[0]
     count = (32 if calibration is None else 1000) if images is None else whole("images", images)
-    pixels, labels, source = load_images(calibration, "held_out", preparation, count, **data)
-    labels, note = _outputs(artifact, labels, source) if calibration is not None else (None, None)
+    pixels, labels, names = load_images(calibration, "held_out", preparation, count, **data)
+    if calibration is None or len(names) != len(artifact.class_names):
+        labels = None
     rebuilt = rebuild(artifact.model, outputs)
     with _whole_or_nothing(path) as part:
         order = Order(str(part / path.name), precision, preparation, artifact.class_names, ranges)
@@ -132,7 +142,7 @@ def export(
             "model": artifact.model.name, "parameters": artifact.model.count_params(), "format": format,
             "precision": precision, "outputs": outputs, "bytes": size, **facts,
             "top1_of_the_run": _run_accuracy(model),
-            "comparison": _describe(comparison, calibration), "classes": note, "versions": _versions(kind),
+            "comparison": _describe(comparison, calibration), "versions": _versions(kind),
         }  # fmt: skip
         beside = (
             str(part / f"{path.name}.") if kind.suffix else str(part / path.name / "assets.extra") + os.sep
@@ -146,15 +156,6 @@ def _artifact(model):
     artifact = to_artifact(model)
     check_takes_pixels(artifact.model)
     return artifact
-
-
-def _outputs(artifact, labels, source):
-    """The outputs that are right, if they are known, and what is to be said of them."""
-    names = artifact.class_names
-    if are_numbers(names) and len(source.class_names) != len(names):
-        return None, f"{artifact.model.name!r} has no class names to compare with those of the images"
-    outputs, note = outputs_of_labels(artifact, source)
-    return outputs[labels], note
 
 
 def _default_path(model, artifact, format, precision):
@@ -219,16 +220,20 @@ def _write(kind, model, order, path):
 
 
 def _verify(model, outputs, rebuilt, kind, order, pixels, labels, path):
+    """Compare the file with the given model, and with its network in float32 where that is another."""
+    policy = lowest_precision(model)
     # GPUs multiply float32 with fewer bits.
     with keras.device("cpu:0"):
-        if is_float32(model) and prepared_input(model) is model.input:
-            reference = to_probabilities(run_all(batch_function(model), pixels), outputs)
-        else:
-            reference = run_all(batch_function(rebuilt), pixels)
+        reference = to_probabilities(run_all(from_prepared(model), pixels), outputs)
+        network = reference if policy == "float32" else run_all(batch_function(rebuilt), pixels)
     try:
-        run = kind.open(order.path, order.precision)
-        comparison = compare(reference, run_all(run, pixels), labels)
-        check(comparison, BARS[order.precision])
+        found = run_all(kind.open(order.path, order.precision), pixels)
+        in_float32 = compare(network, found, labels)
+        check(in_float32, BARS[order.precision])
+        comparison = replace(
+            compare(reference, found, labels, policy), difference_float32=in_float32.difference
+        )
+        check(comparison, bar_of(order.precision, policy))
     # So do the runtimes, for a file that they cannot use.
     except Exception as error:
         reason = " ".join(str(error).split())[:500]

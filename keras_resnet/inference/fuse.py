@@ -10,8 +10,9 @@ import tensorflow as tf
 
 from keras_resnet.arguments import whole
 from keras_resnet.inference.convolutions import fastest_with_groups, with_add
-from keras_resnet.inference.lowering import Lowering, Store
+from keras_resnet.inference.lowering import Lowering, is_graph
 from keras_resnet.inference.pixels import check_images, takes_pixels
+from keras_resnet.inference.store import Store
 from keras_resnet.kernels import computes_bfloat16
 
 PRECISIONS = ("float32", "bfloat16")
@@ -40,9 +41,9 @@ def fuse(model: keras.Model, precision: str = "float32") -> FusedModel:
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
-    if not isinstance(model, keras.Sequential) and type(model).__name__ != "Functional":
+    if not is_graph(model):
         raise ValueError(f"{model!r} cannot be fused: it is neither a Functional nor a Sequential model.")
-    if len(model.inputs or ()) != 1 or len(model.input_shape) != 4:
+    if len(model.inputs) != 1 or len(model.input_shape) != 4:
         raise ValueError(f"{model.name!r} cannot be fused: it does not take one batch of images.")
     if precision == "bfloat16" and not computes_bfloat16():
         warnings.warn(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import types
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.copying import copy_layer, copy_model, is_stock, parts_of
 from keras_resnet.graphs import deep_graphs, functional_model
+from keras_resnet.inference.forward import batch_function
 from keras_resnet.layers import StandardizedConv2D
 from keras_resnet.output_kind import output_kind
 from keras_resnet.tails import units
@@ -32,14 +36,9 @@ def rebuild(model: keras.Model, outputs: str | None = None) -> keras.Model:
         A Functional model from ``(batch, height, width, channels)`` to probabilities.
     """
     with deep_graphs():
-        source = functional_model(prepared_input(model), model.output, name=model.name)
-        clone = keras.models.clone_model(source, clone_function=_in_float32, recursive=True)
-    clone.set_weights(source.get_weights())
-    for old, new in zip(_leaves(source), _leaves(clone), strict=True):
-        if isinstance(old, StandardizedConv2D):
-            new.kernel.assign(_standardize(new.kernel.numpy()))
-        if isinstance(new, keras.layers.Conv2D) and new.groups > 1:
-            new.convolution_op = types.MethodType(_grouped_convolution, new)
+        # Not of the model itself: Keras would note the new input in the layers of its owner.
+        clone = copy_model(functional_model(model.input, model.output, name=model.name), _for_export)
+        clone = functional_model(prepared_input(clone), clone.output, name=model.name)
     return _with_probabilities(clone, output_kind(model, outputs))
 
 
@@ -53,22 +52,61 @@ def prepared_input(model: keras.Model):
     return x
 
 
-def is_float32(model: keras.Model) -> bool:
-    """Whether every layer computes in float32."""
-    return all(layer.compute_dtype == "float32" for layer in _leaves(model))
+def from_prepared(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from a batch of prepared pixels to what the model itself computes of them.
+
+    It is traced anew: what `predict` traced before does not know of LoRA that came later.
+    """
+    start = prepared_input(model)
+    if start is model.input:
+        return batch_function(functional_model(model.input, model.output))
+    image = keras.Input(batch_shape=start.shape, dtype=start.dtype)
+    return batch_function(keras.Model(image, AsItIs(keras.Function(start, model.output))(image)))
 
 
-def _in_float32(layer):
-    kind = keras.layers.Conv2D if isinstance(layer, StandardizedConv2D) else type(layer)
-    return kind.from_config(layer.get_config() | {"dtype": "float32"})
+def lowest_precision(model: keras.Model) -> str:
+    """The coarsest dtype in which a layer computes: "float32", "float16" or "bfloat16"."""
+    found = {part.compute_dtype for part in parts_of(model)}
+    return next((dtype for dtype in ("bfloat16", "float16") if dtype in found), "float32")
 
 
-def _leaves(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        else:
-            yield layer
+class AsItIs(keras.layers.Layer):
+    """Computes what another layer computes, which stays as it is."""
+
+    def __init__(self, layer, **kwargs):
+        super().__init__(name=layer.name, autocast=False, **kwargs)
+        self.layer = layer
+        self.built = True
+
+    def call(self, *args, training=False, **kwargs):
+        """Call the layer."""
+        if "training" in inspect.signature(self.layer.call).parameters:
+            kwargs["training"] = training
+        return self.layer(*args, **kwargs)
+
+
+def _for_export(layer):
+    """The layer, or what takes its place, in float32."""
+    if not isinstance(layer, keras.layers.Layer):
+        return copy_layer(layer)
+    if not is_stock(layer) and layer.compute_dtype == "float32":
+        return AsItIs(layer, dtype="float32")
+    new = copy_layer(layer, "float32")
+    if type(layer) is StandardizedConv2D:
+        new = _standardized(new)
+    if type(new) is keras.layers.Conv2D and new.groups > 1 and new.data_format == "channels_last":
+        new.convolution_op = types.MethodType(_grouped_convolution, new)
+    return new
+
+
+def _standardized(layer):
+    """A plain convolution by the filters that this one computes."""
+    new = keras.layers.Conv2D.from_config(layer.get_config() | {"lora_rank": None})
+    new.build_from_config(layer.get_build_config())
+    new.kernel.assign(_standardize(keras.ops.convert_to_numpy(layer.kernel)))
+    if layer.use_bias:
+        new.bias.assign(layer.bias)
+    return new
 
 
 def _standardize(kernel):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import keras
 
+from keras_resnet.copying import copy_model
 from keras_resnet.data.errors import DataError
-from keras_resnet.graphs import deep_graphs, functional_model
+from keras_resnet.graphs import functional_model
 from keras_resnet.heads import find_head
 from keras_resnet.kernels import accelerate
 
@@ -39,11 +40,8 @@ def with_new_head(
         f"{model.name}: a head of {num_classes} classes "
         + (f"instead of {old}" if old else "on its features")
     )
-    with deep_graphs():
-        inputs = keras.tree.pack_sequence_as(features.input, [image])
-        copy = keras.models.clone_model(features, inputs, call_function=call)
-    copy.set_weights(features.get_weights())
-    x = copy.output
+    inputs = keras.tree.pack_sequence_as(features.input, [image])
+    x = copy_model(features, inputs=inputs, call=call).output
     if len(x.shape) == 4:
         x = keras.layers.GlobalAveragePooling2D(name="head_pool", dtype="float32")(x)
     elif len(x.shape) > 2:
