@@ -1,20 +1,25 @@
 """Run folders that were edited by hand or damaged: the right answer, or one line that names the file."""
 
 import random
+import re
 import shutil
 import warnings
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from keras_resnet import train
+from keras_resnet import make_dataset, train
 from keras_resnet.cli import main
+from keras_resnet.data.identity import digest
+from keras_resnet.data.mixing import mix_dataset
 from keras_resnet.report.collect import read_run
 from keras_resnet.report.compare_page import compare_page
 from keras_resnet.report.run_page import run_page
-from keras_resnet.training import fit, runs
+from keras_resnet.training import fit
+from keras_resnet.training.resume import as_begun
 
 SETTINGS = {
     "epochs": 2, "warmup_epochs": 0, "steps_per_epoch": 2, "batch_size": 16, "learning_rate": 0.01,
@@ -112,8 +117,8 @@ def attempt(call, folder, path):
         pass
     except ValueError as error:
         text = str(error)
-        data = yaml.safe_load(path.read_text()).get("data") if "no such folder" in text else None
-        assert str(folder) in text or (data is not None and str(data) in text), text
+        # Data that are not there are named as the configuration names them.
+        assert str(folder) in text or str(yaml.safe_load(path.read_text())["data"]) in text, text
         assert len(text) < 2000
 
 
@@ -128,11 +133,11 @@ def page_of(run):
 def test_reading_a_mutated_run(run, seed):
     path = mutate(run, random.Random(seed))
     attempt(lambda: page_of(run), run, path)
-    attempt(lambda: runs.as_begun(run), run, path)
+    attempt(lambda: as_begun(run), run, path)
 
 
 def resume(run):
-    begun = runs.as_begun(run)
+    begun = as_begun(run)
     train(**begun, out=run, resume=True, download=False)
 
 
@@ -152,6 +157,121 @@ def test_resuming_a_mutated_run(run, whole, no_training):
 @pytest.mark.slow
 def test_resuming_many_mutated_runs(run, whole, no_training):
     check_mutants(run, whole, range(25, 400))
+
+
+FEW = {
+    "epochs": 2, "warmup_epochs": 0, "steps_per_epoch": 1, "batch_size": 4, "image_size": 8,
+    "architecture": {"stages": ((1, 8),), "stem_filters": 8},
+}  # fmt: skip
+
+
+def photographs(root):
+    """Two classes in two splits, eight images in each."""
+    rng = random.Random(0)
+    for split in ("train", "val"):
+        for name in ("apple", "lime"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(8):
+                size = (rng.randint(8, 40), 20)
+                Image.new("RGB", size, (rng.randint(0, 255), 90, 9)).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder_run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("folder")
+    photographs(root / "data")
+    train(data=str(root / "data"), recipe="small", settings=FEW, out=root / "run")
+    return root
+
+
+def rename(data):
+    for split in ("train", "val"):
+        (data / split / "lime").rename(data / split / "lemon")
+
+
+def add(data):
+    shutil.copy(data / "train/apple/0.png", data / "train/apple/new.png")
+
+
+def replace_one(data):
+    Image.effect_noise((33, 33), 50).convert("RGB").save(data / "val/lime/3.png")
+
+
+def swap_names(data):
+    for split in ("train", "val"):
+        (data / split / "apple").rename(data / split / "x")
+        (data / split / "lime").rename(data / split / "apple")
+        (data / split / "x").rename(data / split / "lime")
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (None, None),
+        (rename, "classes.txt: the run has the classes apple, lime; its data have apple, lemon now"),
+        (add, "data_digest.train was 16 images, .* and is 17 images"),
+        (lambda data: (data / "train/lime/7.png").unlink(), "data_digest.train was 16 images, .* and is 15"),
+        (replace_one, "data_digest.held_out was 16 images, .* and is 16 images"),
+        (swap_names, "data_digest.train was 16 images, .* and is 16 images"),
+    ],
+    ids=["same", "renamed", "added", "removed", "replaced", "swapped"],
+)
+def test_resuming_with_other_data(folder_run, tmp_path, change, told, monkeypatch, no_training):
+    shutil.copytree(folder_run, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    config = yaml.safe_load((tmp_path / "copy/run/config.yaml").read_text())
+    data = tmp_path / "copy/data"
+    # Names below the folder decide: the data may have been moved.
+    (tmp_path / "copy/run/config.yaml").write_text(yaml.safe_dump(config | {"data": str(data)}))
+    shutil.rmtree(tmp_path / "copy/run/snapshots")
+    if change is None:
+        with pytest.raises(Reached):
+            resume(tmp_path / "copy/run")
+        return
+    change(data)
+    with pytest.raises(ValueError, match=told):
+        resume(tmp_path / "copy/run")
+
+
+def test_a_snapshot_knows_its_data(folder_run, tmp_path, no_training):
+    """Whoever edits config.yaml and classes.txt to fit other data is still told."""
+    shutil.copytree(folder_run, tmp_path / "copy")
+    data = folder_run / "data"
+    rename(data)
+    try:
+        names = tmp_path / "copy/run/classes.txt"
+        names.write_text(names.read_text().replace("lime", "lemon"))
+        with pytest.raises(ValueError, match="data_digest.train was") as caught:
+            resume(tmp_path / "copy/run")
+        config = tmp_path / "copy/run/config.yaml"
+        changes = re.findall(r"was 16 images, (\w+) and is 16 images, (\w+)", str(caught.value))
+        assert len(changes) == 2
+        for before, after in changes:
+            config.write_text(config.read_text().replace(before, after))
+        with pytest.raises(ValueError, match="step_.* was made with another configuration: data_digest"):
+            resume(tmp_path / "copy/run")
+    finally:
+        for split in ("train", "val"):
+            (data / split / "lemon").rename(data / split / "lime")
+
+
+def test_what_digests_tell_apart():
+    images, labels = np.zeros((8, 4, 4, 3), np.uint8), np.arange(8) % 2
+
+    def of(images, labels, **options):
+        return digest(make_dataset((images, labels), batch_size=2, **options))
+
+    first = of(images, labels)
+    assert first.startswith("8 images, ")
+    assert of(images.copy(), labels.astype(np.int32), seed=3, flip=True) == first
+    assert of(images, labels[::-1].copy()) != first
+    images[7, 3, 3, 2] = 1
+    assert of(images, labels) != first
+    soft = mix_dataset(make_dataset((images, labels), batch_size=2), mixup=0.2)
+    assert digest(soft) == of(images, labels)
+    assert digest(make_dataset("digits")) != digest(make_dataset("digits", "held_out"))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from keras_resnet.files import write_text, written_aside
 from keras_resnet.inference import export, outputs
 from keras_resnet.inference.convert import save_as
 from keras_resnet.report.plots import plot_bars
+from keras_resnet.run_files import read_config
 from keras_resnet.training import runs
 
 
@@ -69,7 +70,7 @@ def test_a_folder_that_was_hardly_begun_is_no_run(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         runs.create(tmp_path / "run", {"model": "a", "seed": 0}, ["cat"])
     with pytest.raises(ValueError, match=r"config\.yaml: there is no such file"):
-        runs.read_config(tmp_path / "run")
+        read_config(tmp_path / "run")
 
 
 def test_export_takes_back_what_lies_beside(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from keras_resnet import RECIPES, DataError, evaluate, open_model, train
 from keras_resnet.cli import main
 from keras_resnet.training import fit, runs
 from keras_resnet.training.recipe import describe
+from keras_resnet.training.resume import reopen
 from keras_resnet.training.snapshots import newest
 
 QUICK = dict(epochs=2, warmup_epochs=1.0)
@@ -116,7 +117,7 @@ def test_resuming_what_is_no_run(tmp_path, capsys):
     assert main(["train", "--resume", str(tmp_path)]) == 2
     assert "config.yaml: there is no such file; give the folder of a run" in capsys.readouterr().err
     with pytest.raises(ValueError, match="resume=True needs the folder"):
-        runs.reopen(None, {})
+        reopen(None, {}, ())
 
 
 def test_nan_ends_with_status_3_and_is_not_saved(monkeypatch, capsys):

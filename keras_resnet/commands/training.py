@@ -118,7 +118,7 @@ def _finetune(options):
 def _train(options):
     from keras_resnet.run_files import parse_yaml
     from keras_resnet.training.fit import train
-    from keras_resnet.training.runs import as_begun
+    from keras_resnet.training.resume import as_begun
 
     settings = {key: parse_yaml(value, f"--set {key}") for key, value in options.set}
     for key in ("epochs", "batch_size"):

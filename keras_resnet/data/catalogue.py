@@ -49,6 +49,7 @@ def open_tfds(name: str, split: str, data_dir, download: bool) -> sources.Source
         lambda element: (element[1]["image"], element[1]["label"], element[0]),
         read,
         _batches(builder, key).unbatch().enumerate(),
+        identity=lambda: [f"{builder.info.full_name} {key}".encode()],
     )
 
 

@@ -12,7 +12,9 @@ from keras_resnet import arguments
 
 # Beyond every epoch number in `transforms.uniforms`: the streams of random numbers never meet.
 _STREAM = 2**31
-_ATTRIBUTES = ("class_names", "named", "num_examples", "steps_per_epoch", "crop_fraction", "prepared")
+_ATTRIBUTES = (
+    "class_names", "named", "num_examples", "steps_per_epoch", "crop_fraction", "prepared", "identity",
+)  # fmt: skip
 
 
 def mix_dataset(

@@ -173,6 +173,7 @@ def _with_facts(dataset, source, steps, crop_fraction, prepared):
     dataset.class_names, dataset.named = source.class_names, source.named
     dataset.num_examples, dataset.steps_per_epoch = source.size, steps
     dataset.crop_fraction, dataset.prepared = crop_fraction, prepared
+    dataset.identity = source.identity
     return dataset
 
 

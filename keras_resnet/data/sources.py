@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 
 import numpy as np
@@ -22,6 +23,7 @@ from keras_resnet.data.decode import decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import open_folder
 from keras_resnet.data.holdout import choose_split
+from keras_resnet.data.identity import of_arrays, of_files
 from keras_resnet.data.layout import find_split, no_split, refuse_layout
 from keras_resnet.data.shards import check_size, is_prepared, read_manifest, read_record, records
 
@@ -51,6 +53,7 @@ class Source:
             found by position.
         mapped: Of images in memory: from a function of one image to a source of what it returns.
         named: Whether `class_names` are names, and not just the numbers of arrays.
+        identity: Gives the bytes that tell these images from others; see `keras_resnet.data.identity`.
     """
 
     size: int
@@ -61,6 +64,7 @@ class Source:
     records: tf.data.Dataset | None = None
     mapped: Callable | None = None
     named: bool = True
+    identity: Callable = tuple
 
 
 def open_source(
@@ -107,6 +111,7 @@ def array_source(images: np.ndarray, labels: np.ndarray, class_names, named: boo
         lookup=lambda position: (tf.gather(pixels, position), tf.gather(classes, position)),
         mapped=lambda f: array_source(np.stack([f(image) for image in images]), labels, class_names, named),
         named=named,
+        identity=partial(of_arrays, pixels, classes),
     )
 
 
@@ -164,6 +169,7 @@ def _from_folder(root, split, layout):
         image_shape=(None, None, 3),
         lookup=lambda position: (tf.gather(paths, position), tf.gather(labels, position)),
         read=read,
+        identity=partial(of_files, os.fspath(root), folder.paths),
     )
 
 
@@ -187,4 +193,5 @@ def _from_shards(root, split):
         lookup=lambda record: record,
         read=read,
         records=records(root, splits[split]),
+        identity=lambda: [repr(splits[split]).encode()],
     )

@@ -6,6 +6,7 @@ import functools
 
 import tensorflow as tf
 
+from keras_resnet.data.identity import digest
 from keras_resnet.training.datasets import HELD_OUT_BATCH, held_out_dataset, phases, training_dataset
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.strategies import place, scale_recipe
@@ -31,6 +32,8 @@ class Feed:
         channels: Of all images.
         any_size: Some images of the training have another side.
         class_names: In the order of the labels.
+        digests: What tells the training and the held-out images from others; see
+            `keras_resnet.data.identity`.
         held_out: One pass over the held-out images.
     """
 
@@ -45,6 +48,7 @@ class Feed:
         sides = {side or self._first.element_spec[0].shape[2] for _, _, side in self.phases}
         self.any_size = sides != {self.image_size}
         self.class_names = self._first.class_names
+        self.digests = {"train": digest(self._first), "held_out": digest(held_out)}
 
     def batches(self, side: int | None, done: int):
         """Those of a phase, after the first `done` batches of the training, without end."""

@@ -28,6 +28,7 @@ from keras_resnet.training.guards import checked_fit
 from keras_resnet.training.recipe import Recipe, describe
 from keras_resnet.training.recipes import choose_recipe, find_recipe
 from keras_resnet.training.replicas import share_batches
+from keras_resnet.training.resume import reopen
 from keras_resnet.training.schedules import tell
 from keras_resnet.training.states import can_remember
 from keras_resnet.training.strategies import open_strategy, place, synchronize
@@ -70,7 +71,8 @@ def train(
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
         settings: Fields of the recipe to replace.
-        resume: Go on with the run in `out`; what config.yaml holds must be as it was.
+        resume: Resume the run in `out`. What config.yaml holds must be as it was, and so must the data: the
+            names of the classes, and the names and sizes of the files (of arrays, the contents).
         save_every: Steps between snapshots, besides that after each epoch; see `Checkpoint`.
         save_minutes: Likewise, by the clock.
         strategy: ``"mirrored"``: on all GPUs of this machine, with steps as many times as large;
@@ -113,10 +115,10 @@ def train(
     config = {
         "model": model, "data": runs.name_of(data), "image_size": feed.image_size, "channels": feed.channels,
         "crop_fraction": held_out.crop_fraction, "interpolation": recipe.interpolation, "seed": seed,
-        "recipe": describe(recipe),
+        "data_digest": feed.digests, "recipe": describe(recipe),
     } | ({"layout": layout} if layout else {})  # fmt: skip
     config |= {"replicas": devices.num_replicas_in_sync} if many else {}
-    begun = runs.reopen(out, config) if resume else None
+    begun = reopen(out, config, feed.class_names) if resume else None
     with tempfile.TemporaryDirectory() as own, contextlib.ExitStack() as after:
         # Workers but the first leave nothing behind.
         folder = Path(own) if worker else begun or runs.create(out, config, feed.class_names)

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -25,10 +25,7 @@ import keras_resnet
 from keras_resnet.files import write_text, written_aside
 from keras_resnet.inference.evaluate import Evaluation
 from keras_resnet.processor import processor
-from keras_resnet.run_files import CLASSES, CONFIG, ENVIRONMENT, read_config, write_classes
-from keras_resnet.training.recipe import recipe_of
-from keras_resnet.training.states import differences
-from keras_resnet.variants import VARIANTS
+from keras_resnet.run_files import CLASSES, CONFIG, ENVIRONMENT, write_classes
 
 try:
     import fcntl
@@ -63,48 +60,6 @@ def create(out, config: dict, class_names) -> Path:
     # Last: with it the folder is a run.
     write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     return folder
-
-
-def as_begun(folder) -> dict:
-    """The arguments of `train` with which the run in `folder` was begun.
-
-    Raises:
-        ValueError: config.yaml does not have them; the message names the file and the key.
-    """
-    path, config = Path(folder, CONFIG), read_config(folder)
-    if "finetune" in config:
-        raise ValueError(f"{path} is of a run of finetune, which cannot be resumed; begin another run.")
-    if config.get("data") == "arrays":
-        raise ValueError(
-            f"{path}: the run had arrays in memory; resume it in Python, by train(..., out={str(folder)!r}, "
-            "resume=True) with the same arrays."
-        )
-    config = read_config(folder, needed=("model", "data", "seed", "recipe"))
-    if (model := config["model"]) not in VARIANTS:
-        raise ValueError(f"{path}: model: there is no variant {model!r}.")
-    recipe = recipe_of(config["recipe"], f"{path}: recipe")
-    try:
-        replace(VARIANTS[model], **recipe.architecture)
-    except ValueError as error:
-        raise ValueError(f"{path}: recipe.architecture: {error}") from error
-    begun = {key: config[key] for key in ("model", "data", "seed", "layout") if key in config}
-    return begun | {"recipe": recipe}
-
-
-def reopen(folder, config: dict) -> Path:
-    """The folder of a run that was stopped, if `config` is that of the run.
-
-    Raises:
-        ValueError: there is no such run, or its configuration differs; the message names what.
-    """
-    if folder is None:
-        raise ValueError("resume=True needs the folder of the run as out.")
-    if changed := differences(read_config(folder), json.loads(json.dumps(config))):
-        raise ValueError(
-            f"{folder} cannot go on with another configuration: {'; '.join(changed)}. "
-            "Give the former values, or begin another run."
-        )
-    return Path(folder)
 
 
 def write_history(rows: list[dict], path) -> None:
