@@ -26,3 +26,16 @@ def deep_graphs():
         yield
     finally:
         sys.setrecursionlimit(before)
+
+
+def leaves(model: keras.Model) -> list:
+    """The layers of a model, and of the models in it, in the order of their graphs; each one once."""
+    found = {}
+    pending = [model]
+    while pending:
+        layer = pending.pop()
+        if isinstance(layer, keras.Model):
+            pending += reversed(layer.layers)
+        else:
+            found.setdefault(id(layer), layer)
+    return list(found.values())

@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import pytest
 
-from keras_resnet.weights.readers import Tensor, WeightsError, open_tensors
+from keras_resnet.weights.readers import Tensor, WeightsError, open_file, open_tensors
 
 MAGIC = 0x1950A86A20F9469CFC6C
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
@@ -237,9 +237,94 @@ def test_torch_checkpoints_are_unwrapped(tmp_path, write, nest):
     np.testing.assert_array_equal(found["module.conv.weight"], GRID)
 
 
-def test_torch_prefers_the_state_dict_to_its_average(tmp_path):
-    checkpoint = {"model_ema": {"ema": tensor([1.0])}, "state_dict": {"w": tensor([2.0])}}
-    assert list(open_tensors(write_zip(tmp_path / "x", checkpoint))) == ["w"]
+KERNEL = np.zeros((1, 1, 1, 1))
+TWO_SETS = [
+    ("state_dict", "state_dict_ema", {"state_dict": "raw", "state_dict_ema": "ema"}),
+    ("model", "model_ema.module", {"model": "raw", "model_ema": {"module": "ema", "decay": 0.9}}),
+    ("model", "ema.shadow", {"model": "raw", "ema": {"shadow": "ema"}}),
+    ("net.params", "net.swa", {"net": {"params": "raw", "swa": "ema"}, "optimizer": {"ema": "other"}}),
+    ("", "ema", {"raw": tensor(KERNEL), "ema": "ema"}),
+]
+
+
+@pytest.mark.parametrize("raw, average, checkpoint", TWO_SETS)
+def test_torch_takes_the_average_of_two_sets(tmp_path, raw, average, checkpoint):
+    def filled(value):
+        if isinstance(value, dict):
+            return {key: filled(item) for key, item in value.items()}
+        return {value: tensor(KERNEL)} if isinstance(value, str) else value
+
+    path = write_zip(tmp_path / "x", filled(checkpoint))
+    for which, wanted, chosen in [(None, "ema", False), ("ema", "ema", True), ("raw", "raw", True)]:
+        file = open_file(path, which)
+        assert [key for key, found in file.tensors.items() if len(found.shape) == 4] == [wanted]
+        assert file.chosen == chosen
+        assert bool(file.note) == (which is None)
+    note = open_file(path).note
+    assert f"({average!r}) was taken" in note
+    assert (repr(raw) if raw else "the top level") in note
+    assert "which='raw'" in note
+    assert list(open_file(path, average).tensors) == ["ema"]
+
+
+def test_torch_refuses_to_choose_between_equals(tmp_path):
+    path = write_zip(tmp_path / "x", {"student": {"w": tensor(KERNEL)}, "teacher": {"w": tensor(KERNEL)}})
+    with pytest.raises(WeightsError, match=r"several sets of weights, 'student', 'teacher'.*which='student'"):
+        open_file(path)
+    assert open_file(path, "teacher").chosen
+    with pytest.raises(
+        WeightsError, match=r"no set of weights for which='ema'; there is 'student', 'teacher'"
+    ):
+        open_file(path, "ema")
+
+
+@pytest.mark.parametrize("nest", ["model_state_dict", "params", "ema", "state_dict_ema", "anything", "a.b.c"])
+def test_torch_finds_the_only_set_wherever_it_is(tmp_path, nest):
+    value = {"w": tensor(KERNEL), "scalar": tensor(np.float32(1.0))}
+    for key in reversed(nest.split(".")):
+        value = {key: value, "epoch": 3, "optimizer": {"w": tensor(KERNEL)}, "loss": tensor([1.0])}
+    file = open_file(write_zip(tmp_path / "x", value))
+    assert list(file.tensors) == ["w", "scalar"]
+    assert file.note == ""
+
+
+@pytest.mark.parametrize(
+    "beside, says",
+    [
+        ({"arch": "resnet50"}, {"arch": "resnet50"}),
+        ({"args": argparse.Namespace(model="resnet18", lr=0.1)}, {"args.model": "resnet18"}),
+        ({"hyper_parameters": {"arch": "resnet34"}}, {"hyper_parameters.arch": "resnet34"}),
+        ({"model_name": "a"}, {"model_name": "a"}),
+        ({"epoch": 3, "arch": 5}, {}),
+    ],
+)
+@WRITERS
+def test_torch_names_of_architectures(tmp_path, write, beside, says):
+    file = open_file(write(tmp_path / "x", {"state_dict": {"w": tensor(KERNEL)}} | beside))
+    assert file.says == says
+
+
+def test_programs_of_torch_are_named_as_such(tmp_path):
+    for entry, match in [
+        ("x/code/__torch__/net.py", r"TorchScript, which is code.*torch\.jit\.load\(path\)\.state_dict\(\)"),
+        ("x/constants.pkl", "TorchScript"),
+        ("x/archive_format", r"torch\.export, which is code.*state_dict"),
+    ]:
+        with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("x/data.pkl", b"x" * 1000)
+            archive.writestr(entry, b"y" * 1000)
+        assert_refused(tmp_path / "x.pt", match)
+
+
+def test_whole_modules_are_named_as_such(tmp_path):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    for value in (module, {"model": module, "epoch": 3}):
+        for new in (True, False):
+            torch.save(value, tmp_path / "x.pth", _use_new_zipfile_serialization=new)
+            assert_refused(
+                tmp_path / "x.pth", r"names 'torch\.nn.*Sequential'.* whole module .*state_dict\(\)"
+            )
 
 
 def test_torch_reads_the_first_rebuild_function_and_python_2(tmp_path):

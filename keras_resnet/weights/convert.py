@@ -8,73 +8,16 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from keras_resnet.weights.keymaps import HEAD, LAYOUTS, TORCH_WEIGHTS, Layout, get_layout, layer_keys
+from keras_resnet.graphs import leaves
+from keras_resnet.weights.keymaps import HEAD, get_layout, layer_keys
+from keras_resnet.weights.slots import Slot, find_layout, match, slots
 from keras_resnet.weights.tensors import Tensor, WeightsError
 
-# What training counts and no inference needs: steps of a batch normalisation, models of an average.
-_COUNTERS = ("num_batches_tracked", "n_averaged")
+__all__ = ["adapt_channels", "assign", "find_layout", "slots", "to_state_dict"]
+
 _STEMS = ("stem_conv", "stem_conv1")
-# Our axes in the order of theirs, by the layer.
-_TO_TORCH = {"Conv2D": (3, 2, 0, 1), "Conv1D": (2, 1, 0), "Dense": (1, 0)}
 # Of each kind of difference that an error lists.
 _LISTED = 20
-
-
-@dataclass(frozen=True, eq=False)  # variables compare by value
-class Slot:
-    """One variable of a model and the tensor that belongs there.
-
-    Attributes:
-        variable: Ours.
-        layer: The name of its layer.
-        key: What they call the tensor.
-        axes: Our axes in the order of theirs, or ``None`` where they are the same.
-        shape: The shape of their tensor.
-    """
-
-    variable: keras.Variable
-    layer: str
-    key: str
-    axes: tuple[int, ...] | None
-    shape: tuple[int, ...]
-
-    def ours(self, array: np.ndarray) -> np.ndarray:
-        """Their array as ours."""
-        if self.axes is None:
-            return array
-        return array.reshape(array.shape[: len(self.axes)]).transpose(np.argsort(self.axes))
-
-    def theirs(self) -> np.ndarray:
-        """The variable as their array."""
-        array = self.variable.numpy()
-        return array if self.axes is None else array.transpose(self.axes).reshape(self.shape)
-
-
-def slots(model: keras.Model, layout: str) -> list[Slot]:
-    """Every variable of `model` with the key and shape of its tensor in `layout`.
-
-    Raises:
-        ValueError: the layout is unknown, or has no name for a layer or weight of the model.
-    """
-    rules, keys = get_layout(layout), layer_keys(model, layout)
-    return [
-        _slot(layer, variable, keys[layer.name], rules)
-        for layer in model.layers
-        for variable in layer.weights
-    ]
-
-
-def _slot(layer, variable, key, rules: Layout) -> Slot:
-    if variable.name not in rules.weights:
-        raise ValueError(f"no layout has a name for the weight {variable.name!r} of {layer.name!r}.")
-    axes = None
-    if rules.weights is TORCH_WEIGHTS and variable.name == "kernel":
-        kinds = (kind for kind in _TO_TORCH if isinstance(layer, getattr(keras.layers, kind)))
-        axes = _TO_TORCH[next(kinds)]
-    shape = tuple(variable.shape) if axes is None else tuple(variable.shape[i] for i in axes)
-    if layer.name == HEAD and rules.conv_head and axes:
-        shape = (*shape, 1, 1)
-    return Slot(variable, layer.name, key + rules.weights[variable.name], axes, shape)
 
 
 def to_state_dict(model: keras.Model, layout: str = "timm") -> dict[str, np.ndarray]:
@@ -94,30 +37,6 @@ def to_state_dict(model: keras.Model, layout: str = "timm") -> dict[str, np.ndar
     return {slot.key: np.ascontiguousarray(slot.theirs()) for slot in slots(model, layout)}
 
 
-def find_layout(model: keras.Model, keys, source: str = "the file") -> str:
-    """The layout in which most of the model's tensors have a name among the `keys` of `source`.
-
-    Raises:
-        ValueError: there is none; the message shows some of the keys.
-    """
-    matches = {}
-    for name, rules in LAYOUTS.items():
-        try:
-            found = sum(slot.key in keys for slot in slots(model, name))
-        except ValueError:  # a network that this library does not have
-            continue
-        # A head decides between layouts that differ in nothing else, also for a model without one.
-        matches[name] = found + (found > 0) * any(key.startswith(rules.head) for key in keys)
-    best = max(matches, key=matches.get)
-    if matches[best] == 0:
-        wanted = ", ".join(slots(model, name)[0].key for name in matches)
-        raise WeightsError(
-            f"{source}: none of the tensors belongs to {model.name!r}: there are "
-            f"{', '.join(sorted(keys)[:5])} ...; its first would be one of {wanted}."
-        )
-    return best
-
-
 @dataclass(frozen=True)
 class _Plan:
     """What goes where: `kept` is loaded, `skipped` is left as it is, `folds` are moving means
@@ -129,7 +48,9 @@ class _Plan:
     differences: list[str]
 
 
-def assign(model: keras.Model, tensors: dict[str, Tensor], source: str, *, adapt: bool = False) -> list[str]:
+def assign(
+    model: keras.Model, tensors: dict[str, Tensor], source: str, *, adapt: bool = False, check=None
+) -> list[str]:
     """Put `tensors` into `model`: all of them, or the model stays as it was.
 
     The bias of a convolution that has none in `model` is taken from the moving mean of the
@@ -141,44 +62,48 @@ def assign(model: keras.Model, tensors: dict[str, Tensor], source: str, *, adapt
         tensors: What `open_tensors` returns.
         source: What to call it in errors.
         adapt: Fit the stem to another number of channels (see `adapt_channels`), and leave a
-            head of other classes as it is.
+            head of other classes as it is; warnings tell.
+        check: Function of the layout, called once names and shapes fit and before anything is
+            read; it raises for weights of another network.
 
     Returns:
-        The keys that were left out because of `adapt`, which a warning lists too.
+        The keys that were left out because of `adapt`.
 
     Raises:
         WeightsError: tensors are missing, left over, of another shape, no floats, or not finite.
     """
-    tensors = _plain(tensors, source)
-    layout = find_layout(model, tensors, source)
+    layout, tensors = match(model, tensors, source)
     plan = _plan(model, tensors, layout, adapt)
     if plan.differences:
         fits = not adapt and not _plan(model, tensors, layout, True).differences
         raise WeightsError(_message(model, source, plan.differences, fits))
+    if check is not None:
+        check(layout)
     # Read as a whole before anything is assigned: a tensor that is not finite is found here.
     arrays = [_read(slot, tensors, plan.folds) for slot in plan.kept]
     for slot, array in zip(plan.kept, arrays, strict=True):
         slot.variable.assign(array)
-    left_out = [slot.key for slot in plan.skipped]
-    if left_out:
-        warnings.warn(
-            f"{source} has no head of {plan.skipped[-1].shape[0]} classes; that of {model.name!r} stays "
-            f"as it was, without {', '.join(left_out)}.",
-            stacklevel=3,  # who calls load_weights
+    for line in _adapted(plan, tensors, model):
+        warnings.warn(f"{source} {line}", stacklevel=3)  # who calls load_weights
+    return [slot.key for slot in plan.skipped]
+
+
+def _adapted(plan, tensors, model):
+    """What was adapted, in words."""
+    for slot in plan.kept:
+        if (shape := tuple(tensors[slot.key].shape)) != slot.shape:
+            inputs = 1 if slot.axes else 2
+            how = "summed" if slot.shape[inputs] == 1 else "repeated and scaled"
+            yield (
+                f"has a stem of {shape[inputs]} channels; {slot.key} was {how} for the "
+                f"{slot.shape[inputs]} of {model.name!r}."
+            )
+    if plan.skipped:
+        left_out = ", ".join(slot.key for slot in plan.skipped)
+        yield (
+            f"has no head of {plan.skipped[-1].shape[-1 if plan.skipped[-1].axes is None else 0]} classes; "
+            f"that of {model.name!r} stays as it was, without {left_out}."
         )
-    return left_out
-
-
-def _plain(tensors, source):
-    """Without counters, and without the prefix that torch's parallel models add."""
-    plain = {}
-    for key, tensor in tensors.items():
-        name = key.removeprefix("module.")
-        if name in plain:
-            raise WeightsError(f"{source}: holds {name!r} twice, with and without 'module.'.")
-        if not name.endswith(_COUNTERS):
-            plain[name] = tensor
-    return plain
 
 
 def _plan(model, tensors, layout, adapt) -> _Plan:
@@ -248,26 +173,35 @@ def _folds(model, tensors, layout):
     rules, keys = get_layout(layout), layer_keys(model, layout)
     biases = {
         layer.name: f"{keys[layer.name]}{rules.weights['bias']}"
-        for layer in model.layers
+        for layer in leaves(model)
         if isinstance(layer, keras.layers.Conv2D) and not layer.use_bias
     }
     biases = {name: key for name, key in biases.items() if key in tensors}
     if not biases:
         return {}
-    readers = {}
-    for layer in model.layers:
-        for tensor in keras.tree.flatten(layer.input):
-            readers.setdefault(id(tensor), []).append(layer)
-    for tensor in model.outputs:
-        readers.setdefault(id(tensor), []).append(None)
+    layers = {layer.name: layer for layer in leaves(model)}
+    readers = _readers(model)
     folds = {}
     for name, bias in biases.items():
-        conv = model.get_layer(name)
+        conv = layers[name]
         norm, *others = readers.get(id(conv.output), [None])
         alone = isinstance(norm, keras.layers.BatchNormalization) and not others
         if alone and tuple(tensors[bias].shape) == (conv.filters,) and "float" in tensors[bias].dtype:
             folds[f"{keys[norm.name]}{rules.weights['moving_mean']}"] = bias
     return folds
+
+
+def _readers(model):
+    """The layers that read each tensor, by its id; ``None`` for what leaves a model."""
+    readers = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            readers |= _readers(layer)
+        for tensor in keras.tree.flatten(layer.input):
+            readers.setdefault(id(tensor), []).append(layer)
+    for tensor in model.outputs:
+        readers.setdefault(id(tensor), []).append(None)
+    return readers
 
 
 def _read(slot, tensors, folds):

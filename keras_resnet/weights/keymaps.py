@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 
 import keras
 
+from keras_resnet.graphs import leaves
 from keras_resnet.nearest import suggest
 
 HEAD = "head"
+# The layout of our own names.
+OWN = "keras_resnet"
 TORCH_WEIGHTS = {
     "kernel": ".weight",
     "bias": ".bias",
@@ -131,7 +134,7 @@ LAYOUTS: dict[str, Layout] = {
     "timm_v2": _TIMM_V2,
     "akamaster": _AKAMASTER,
     "keras": _KERAS,
-    "keras_resnet": _OWN,
+    OWN: _OWN,
 }
 ALIASES = {"torchvision": "timm", "keras_v1": "keras", "keras_v2": "keras"}
 
@@ -145,11 +148,11 @@ def layer_keys(model: keras.Model, layout: str) -> dict[str, str]:
         ValueError: the layout is unknown, or has no name for a layer of `model`.
     """
     rules = get_layout(layout)
-    names = [layer.name for layer in model.layers if layer.weights]
+    names = [layer.name for layer in leaves(model) if layer.weights]
     if rules is _OWN:
         return {name: name for name in names}
     parts = rules.parts
-    if any(layer.name.endswith("_proj_avg") for layer in model.layers):
+    if any(layer.name.endswith("_proj_avg") for layer in leaves(model)):
         parts = parts | rules.pooled
     keys = {name: _key(name.replace("_gn", "_bn"), rules.layers, parts) for name in names}
     if unknown := [name for name, key in keys.items() if key is None]:

@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import re
-import shutil
 import tempfile
-import zipfile
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 
 from keras_resnet.metadata import attach_metadata
 from keras_resnet.nearest import suggest
+from keras_resnet.weights.claims import check_file, check_record
 from keras_resnet.weights.convert import assign
 from keras_resnet.weights.download import download
-from keras_resnet.weights.h5_files import describe, open_child
+from keras_resnet.weights.hub import hub_config
+from keras_resnet.weights.keras_files import open_keras, open_weights_h5
 from keras_resnet.weights.keymaps import HEAD, KERAS_WEIGHTS, get_layout
-from keras_resnet.weights.readers import Tensor, WeightsError, open_tensors
-from keras_resnet.weights.records import DATASETS, Record, best_record, get_record, list_records
-from keras_resnet.weights.tensors import regular_file, shown
+from keras_resnet.weights.readers import open_file
+from keras_resnet.weights.records import (
+    DATASETS,
+    Record,
+    Transform,
+    best_record,
+    get_record,
+    list_records,
+)
+from keras_resnet.weights.slots import match
+from keras_resnet.weights.tensors import Tensor, WeightFile, WeightsError, readable, regular_file
+from keras_resnet.weights.transforms import find_transform
 
 _SOURCES = ("torchvision", "timm", "keras", "keras_resnet")
-# What Keras numbers, in its order.
-_NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
-_OTHER_WEIGHTS = ("kernel", "bias")
 
 
-def load_weights(model: keras.Model, source, *, adapt: bool | None = None) -> keras.Model:
+def load_weights(
+    model: keras.Model, source, *, adapt: bool | None = None, which: str | None = None
+) -> keras.Model:
     """Load `source` into `model`, in place.
 
     Args:
@@ -44,33 +52,47 @@ def load_weights(model: keras.Model, source, *, adapt: bool | None = None) -> ke
             best record of the variant that the model is named after. Records are downloaded
             once, but for those that come with the package.
         adapt: Fit the stem to another number of channels, and leave a head of other classes
-            as it is, which a warning tells. By default for records, not for files.
+            as it is, which warnings tell. By default for records, not for files.
+        which: Which of several sets of weights in a checkpoint: ``"ema"``, the moving average;
+            ``"raw"``, the others; or one by its name or its prefix. By default the average, and a
+            warning tells.
 
     Returns:
-        The same model. A record that expects BGR (keras.applications' ResNet50/101/152) is
-        turned to RGB: with a record's ``transform``, every model takes RGB.
+        The same model. Weights that expect BGR (keras.applications' ResNet50, 101 and 152, from a
+        record or from their ``.h5`` files) are turned to RGB: with the ``transform`` of the record,
+        every model takes RGB.
 
     Raises:
         ValueError: the source is missing, damaged, not finite, or holds another network; the
-            message lists what differs.
+            message lists what differs. Networks are compared by what names and shapes cannot say,
+            too: where they stride, how they pool, the epsilon of their norms.
     """
     record = _find_record(model, source)
-    file = regular_file(source) if record is None else str(download(record))
-    with _opened(file) as tensors:
-        if record is not None and record.transform.bgr:
-            tensors = _in_rgb(tensors, record)
-        adapt = record is not None if adapt is None else adapt
-        left_out = assign(model, tensors, file if record is None else record.name, adapt=adapt)
     if record is not None:
-        _describe(model, record, whole=not left_out)
+        check_record(model, record)
+    path = regular_file(source) if record is None else str(download(record))
+    name = path if record is None else record.name
+    with _opened(path, which) as file:
+        _, tensors = match(model, file.tensors, name, None if file.chosen else which)
+        transform = find_transform(path, file.legacy, tensors) if record is None else record.transform
+        if transform is not None and transform.bgr:
+            tensors = _in_rgb(tensors, transform)
+        check = None if record is not None else functools.partial(check_file, model, file, source=name)
+        left_out = assign(
+            model, tensors, name, adapt=record is not None if adapt is None else adapt, check=check
+        )
+        if file.note:
+            warnings.warn(f"{name} {file.note}", stacklevel=2)
+    _describe(model, record, transform, whole=not left_out)
     return model
 
 
-def _describe(model, record, whole):
-    """What the record says of the model, which has the record's head if it is `whole`."""
+def _describe(model, record, transform, whole):
+    """What is known of the model, which has the record's head if it is `whole`."""
     has_head = whole and any(layer.name == HEAD for layer in model.layers)
-    names = record.class_names if has_head else None
-    attach_metadata(model, class_names=names or None, geometry=record.transform.geometry)
+    names = record.class_names if record is not None and has_head else None
+    geometry = None if transform is None else transform.geometry
+    attach_metadata(model, class_names=names or None, geometry=geometry)
 
 
 def _find_record(model, source) -> Record | None:
@@ -91,75 +113,32 @@ def _find_record(model, source) -> Record | None:
 
 
 @contextlib.contextmanager
-def _opened(file: str):
-    """The tensors of `file`, which can be read as long as the context is open."""
+def _opened(file: str, which: str | None) -> Iterator[WeightFile]:
+    """The content of `file`, which can be read as long as the context is open."""
     if file.endswith(".keras"):
         with tempfile.TemporaryDirectory() as folder:
-            yield _open_keras_weights(_extract(file, folder), file)
+            with readable(file):
+                content = open_keras(file, folder)
+            yield content
     elif file.endswith(".weights.h5"):
-        yield _open_keras_weights(file, file)
+        with readable(file):
+            content = open_weights_h5(file)
+        yield content
     else:
-        yield open_tensors(file)
+        content = open_file(file, which)
+        config = hub_config(file)
+        beside = {"config.json beside it": config["architecture"]} if config else {}
+        yield replace(content, says=content.says or beside)
 
 
-def _extract(file, folder) -> str:
-    """The weights in a .keras file as a file of their own; its config and its code are not read."""
-    name = "model.weights.h5"
-    try:
-        with zipfile.ZipFile(file) as archive:
-            member = archive.getinfo(name)
-            # Keras stores; what is compressed could grow without bounds.
-            if member.compress_type != zipfile.ZIP_STORED or member.file_size > os.path.getsize(file):
-                raise WeightsError(f"{file}: {name} in it is compressed, which Keras does not do.")
-            with archive.open(member) as source, open(Path(folder, name), "wb") as target:
-                shutil.copyfileobj(source, target)
-    except (zipfile.BadZipFile, OSError, KeyError, RuntimeError, EOFError) as error:
-        raise WeightsError(f"{file}: is no whole .keras file of Keras 3: {error}") from error
-    return str(Path(folder, name))
-
-
-def _open_keras_weights(path, source) -> dict[str, Tensor]:
-    """The tensors of a file of Keras 3 as ``"stem_conv/kernel"``, by the names of the layers."""
-    tensors = {}
-    try:
-        with h5py.File(path, "r") as file:
-            layers = open_child(file, "layers", source) if "layers" in file.keys() else {}  # noqa: SIM118
-            for name in layers:
-                layer = open_child(layers, name, source)
-                if "vars" in layer.keys():  # noqa: SIM118 `in layer` alone follows links
-                    _collect(open_child(layer, "vars", source), source, tensors)
-    except WeightsError:
-        raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{source}: is no whole weight file of Keras 3: {error}") from error
-    if not tensors:
-        raise WeightsError(f"{source}: holds no weights of layers, as Keras 3 saves them.")
-    return tensors
-
-
-def _collect(group, source, tensors):
-    layer = group.attrs.get("name")
-    if len(group) and not isinstance(layer, str):
-        raise WeightsError(f"{source}: {shown(group.name)} does not name its layer; save it with Keras 3.15.")
-    names = _NORM_WEIGHTS if layer and re.search(r"_[bg]n\d*$", layer) else _OTHER_WEIGHTS
-    for number in group:
-        dataset = open_child(group, number, source)
-        where = f"{source}: {shown(dataset.name)}"
-        known = number.isdecimal() and int(number) < len(names)
-        key = f"{layer}/{names[int(number)] if known else number}"
-        if key in tensors or not isinstance(dataset, h5py.Dataset):
-            raise WeightsError(f"{where} is a second {shown(key)}, or no array.")
-        tensors[key] = describe(dataset, where, group.file.filename)
-
-
-def _in_rgb(tensors, record: Record) -> dict[str, Tensor]:
+def _in_rgb(tensors, transform: Transform) -> dict[str, Tensor]:
     """Let a stem that was trained on BGR of 0 to 255, less its means, take normalised RGB.
 
     Exact at the border too: zero padding means the mean colour in both.
     """
-    key = get_layout(record.layout).layers["stem_conv"] + KERAS_WEIGHTS["kernel"]
-    if key not in tensors:
+    key = get_layout("keras").layers["stem_conv"] + KERAS_WEIGHTS["kernel"]
+    scale = 255 * np.asarray(transform.std, np.float32)
+    stem = tensors.get(key)
+    if stem is None or stem.shape[2:3] != scale.shape:
         return tensors
-    scale = 255 * np.asarray(record.transform.std, np.float32)
-    stem = tensors[key]
     return tensors | {key: replace(stem, read=lambda: stem.read()[:, :, ::-1] * scale[:, None])}

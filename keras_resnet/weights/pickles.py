@@ -60,6 +60,10 @@ class StoredTensor:
     strides: object
 
 
+class Namespace(dict):
+    """The arguments of a training script."""
+
+
 class Source:
     """A file from which at most `limit` bytes are read, whatever lengths it declares."""
 
@@ -163,8 +167,11 @@ class _Machine:
         elif name == "BINPERSID":
             self.stack.append(self._storage(pop()))
         elif name == "BUILD":
-            pop()  # The state of an object, such as _metadata of a state dict: no object has any here.
-            if type(self.stack[-1]) not in (dict, type(None)):
+            # The state of an object, such as _metadata of a state dict: only arguments have any here.
+            state, target = pop(), self.stack[-1]
+            if type(target) is Namespace and type(state) is dict:
+                target.update(state)
+            elif type(target) not in (dict, Namespace, type(None)):
                 raise WeightsError(f"{self.path}: the pickle sets attributes of something that has none.")
         else:
             detail = f" ({argument[:100]!r})" if isinstance(argument, str) else ""
@@ -189,8 +196,9 @@ class _Machine:
         name = f"{module}.{attribute}" if type(module) is type(attribute) is str else "?"
         if name not in STORAGES and name not in _MADE:
             raise WeightsError(
-                f"{self.path}: names {shown(name)}, which is no part of a state dict and may be code; it was "
-                "not executed. If you trust the file, open it with torch and save its model.state_dict()."
+                f"{self.path}: names {shown(name)}, which is no part of a state dict: a whole module or "
+                "another Python object was saved, which is code and was not executed. If you trust the file, "
+                "open it with torch.load(..., weights_only=False) and save the model's state_dict()."
             )
         return Global(name)
 
@@ -251,8 +259,8 @@ def _size(values=()):
     return values
 
 
-def _ignored(*_arguments):
-    return None
+def _namespace(*_arguments):
+    return Namespace()
 
 
 _MADE = {
@@ -262,7 +270,7 @@ _MADE = {
     "torch._utils._rebuild_parameter": _parameter,
     "torch.Size": _size,
     # What training scripts keep beside the state dict as "args"; only a name here, as the others.
-    "argparse.Namespace": _ignored,
+    "argparse.Namespace": _namespace,
 }
 
 

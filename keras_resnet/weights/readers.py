@@ -14,15 +14,17 @@ import os
 
 import numpy as np
 
+from keras_resnet.weights.checkpoints import named_architecture
 from keras_resnet.weights.h5_files import open_h5
 from keras_resnet.weights.tensors import (
     Span,
     Tensor,
+    WeightFile,
     WeightsError,
     checked_shape,
-    clear_errors,
     is_size,
     itemsize,
+    readable,
     regular_file,
     shown,
     widened,
@@ -42,14 +44,19 @@ _SAFE_DTYPES = {
 
 
 def open_tensors(path) -> dict[str, Tensor]:
-    """The tensors of a weight file by name, without their data.
+    """The tensors of a weight file by name, without their data; see `open_file`."""
+    return open_file(path).tensors
+
+
+def open_file(path, which: str | None = None) -> WeightFile:
+    """The tensors of a weight file by name, without their data, and what the file says about them.
 
     The format is recognised by the content, whatever the file is called:
 
     - safetensors;
     - what ``torch.save`` writes, now (zip) or before torch 1.6 (bare pickles), of a state dict or of
-      a checkpoint with one under ``state_dict``, ``model``, ``model_ema`` or ``net``. Other entries
-      are ignored, prefixes such as ``module.`` are kept;
+      a checkpoint with one inside, whatever it is called there. Other entries are ignored, prefixes
+      such as ``module.`` are kept;
     - HDF5 as keras.applications publishes it: ``"conv1_conv/kernel"``, ``"conv1_bn/gamma"``.
 
     Bytes that changed are found in zip files only, which hold checksums. For the others compare the
@@ -57,33 +64,35 @@ def open_tensors(path) -> dict[str, Tensor]:
 
     Args:
         path: of the file.
+        which: of several sets of weights in a checkpoint, ``"ema"``, ``"raw"``, or one by its name. By
+            default the moving average, if there is one.
 
     Returns:
-        A `Tensor` for each name, in the order of the file.
+        Has a `Tensor` for each name, in the order of the file.
 
     Raises:
         WeightsError: the file is missing, of another kind, truncated or damaged, or names code.
     """
     path = regular_file(path)
-    with clear_errors(path):
+    with readable(path):
         with open(path, "rb") as file:
             head = file.read(64)
-        tensors = _opener(head, path)(path)
-    if not tensors:
+        found = _opener(head, path, which)()
+    if not found.tensors:
         raise WeightsError(f"{path}: holds no tensors.")
-    return tensors
+    return found
 
 
-def _opener(head, path):
+def _opener(head, path, which):
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return open_h5
+        return lambda: WeightFile(open_h5(path), legacy=True)
     if head.startswith(b"PK\3\4"):
-        return open_torch_zip
+        return lambda: open_torch_zip(path, which)
     if head[8:9] == b"{":
-        return _open_safetensors
+        return lambda: _open_safetensors(path)
     # The opcode PROTO, which begins each pickle of protocol 2 and later.
     if head[0] == 0x80:
-        return open_torch_legacy
+        return lambda: open_torch_legacy(path, which)
     raise WeightsError(
         f"{path}: {_what_text(head)}; expected .safetensors, a file that torch.save wrote, "
         "or the .h5 of keras.applications."
@@ -112,7 +121,7 @@ def _open_safetensors(path):
                 f"{path}: declares a header of {length} bytes; at most {MAX_HEADER} are read, and the "
                 f"file has {left}: it is damaged or no safetensors file."
             )
-        header = _parse_header(file.read(length), path)
+        header, says = _parse_header(file.read(length), path)
     data = Span(path, 8 + length, left - length)
     places = [_place(key, entry, path) for key, entry in header.items()]
     expected = 0
@@ -122,10 +131,11 @@ def _open_safetensors(path):
         expected = end
     if expected != data.size:
         raise WeightsError(f"{path}: its tensors take {expected} bytes, the file has {data.size} of data.")
-    return {
+    tensors = {
         key: Tensor(shape, dtype, functools.partial(_read, data, key, shape, dtype, begin))
         for key, shape, dtype, (begin, _) in places
     }
+    return WeightFile(tensors, says={f"metadata.{key}": name for key, name in says.items()})
 
 
 def _parse_header(data, path):
@@ -135,8 +145,7 @@ def _parse_header(data, path):
         raise WeightsError(f"{path}: the header is no JSON as safetensors has it: {error}.") from None
     if not isinstance(header, dict):
         raise WeightsError(f"{path}: the header must be a JSON object.")
-    header.pop("__metadata__", None)
-    return header
+    return header, named_architecture(header.pop("__metadata__", None))
 
 
 def _unique(pairs):

@@ -6,7 +6,7 @@ import contextlib
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -39,6 +39,29 @@ class Tensor:
     shape: tuple[int, ...]
     dtype: str
     read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """The tensors of a file, and what it says about them beside.
+
+    Attributes:
+        tensors: By name.
+        says: Where in the file (or beside it) an architecture is named -> its name there.
+        layers: Name, class and configuration of each layer, if the file holds the graph.
+        kinds: Name of each layer -> its class in lower case, if the file has no graph but these.
+        legacy: Whether Keras 2, or keras.applications, wrote it.
+        note: Which set of weights it is, if the file holds several.
+        chosen: Whether the set was asked for by its name.
+    """
+
+    tensors: dict[str, Tensor]
+    says: dict[str, str] = field(default_factory=dict)
+    layers: tuple | None = None
+    kinds: dict[str, str] = field(default_factory=dict)
+    legacy: bool = False
+    note: str = ""
+    chosen: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +113,22 @@ def clear_errors(path: str):
         yield
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def readable(path: str):
+    """Turn whatever a reader raises on a damaged file into a `WeightsError` that names it.
+
+    h5py alone raises RuntimeError, AttributeError, IndexError, SystemError and RecursionError.
+    """
+    try:
+        with clear_errors(path):
+            yield
+    except WeightsError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{path}: cannot be read ({type(error).__name__}: {reason}): damaged?") from error
 
 
 def checked_shape(values, where: str) -> tuple[int, ...]:

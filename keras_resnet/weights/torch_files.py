@@ -10,21 +10,20 @@ import zipfile
 
 import numpy as np
 
+from keras_resnet.weights.checkpoints import choose_weights, named_architecture
 from keras_resnet.weights.pickles import MAX_BYTES, Source, StoredTensor, check_view, read_pickle
-from keras_resnet.weights.tensors import Span, Tensor, WeightsError, itemsize, shown, widened
+from keras_resnet.weights.tensors import Span, Tensor, WeightFile, WeightsError, itemsize, shown, widened
 
 # torch.save, legacy format: the value of the first pickle, and of the second.
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-# Where training scripts keep the state dict in a checkpoint.
-NESTS = ("state_dict", "model", "model_ema", "net")
 # Some 50,000 storages; a checkpoint of ResNet-1202 with Adam has 25,000 in 2 MB.
 MAX_DIRECTORY = 4 << 20
 
 _ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error)
 
 
-def open_torch_zip(path: str) -> dict[str, Tensor]:
-    """The tensors of a file in torch's zip format; raises `WeightsError`."""
+def open_torch_zip(path: str, which: str | None = None) -> WeightFile:
+    """The weights in a file in torch's zip format; `which` as in `open_file`; raises `WeightsError`."""
     entries = _entries(path)
     roots = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
@@ -43,11 +42,11 @@ def open_torch_zip(path: str) -> dict[str, Tensor]:
     spans = {key: entries.get(f"{root}data/{key}") for key in storages}
     for key, span in spans.items():
         _check_storage(storages[key], span.size if span else None, path)
-    return _tensors(value, spans, path)
+    return _weights(value, spans, path, which)
 
 
-def open_torch_legacy(path: str) -> dict[str, Tensor]:
-    """The tensors of a file in torch's format before 1.6, five pickles and data; raises `WeightsError`."""
+def open_torch_legacy(path: str, which: str | None = None) -> WeightFile:
+    """The same of torch's format before 1.6, five pickles and data."""
     with open(path, "rb") as file:
         source = Source(file, path)
         if read_pickle(source) != MAGIC or read_pickle(source) != PROTOCOL:
@@ -62,7 +61,7 @@ def open_torch_legacy(path: str) -> dict[str, Tensor]:
         if len(set(keys)) != len(keys) or set(keys) != set(storages):
             raise WeightsError(f"{path}: the list of its storages does not fit its tensors.")
         spans = _legacy_spans(file, [storages[key] for key in keys], path)
-    return _tensors(value, spans, path)
+    return _weights(value, spans, path, which)
 
 
 def _legacy_spans(file, storages, path):
@@ -97,6 +96,7 @@ def _entries(path):
     try:
         with _Directory(path) as file, zipfile.ZipFile(file) as archive:
             infos = archive.infolist()
+            _check_kind([info.filename for info in infos], path)
             spans = {info.filename: _entry(file, info, path) for info in infos}
     except WeightsError:
         raise
@@ -105,6 +105,21 @@ def _entries(path):
     if len(spans) != len(infos):
         raise WeightsError(f"{path}: a name occurs twice in the zip file.")
     return spans
+
+
+def _check_kind(names, path):
+    """Raise `WeightsError` for what torch writes beside weights: programs."""
+    kinds = {part for name in names for part in name.split("/")[1:2]}
+    if {"code", "constants.pkl"} & kinds:
+        raise WeightsError(
+            f"{path}: is TorchScript, which is code and was not executed. If you trust it, save its "
+            "weights: torch.save(torch.jit.load(path).state_dict(), 'weights.pth')."
+        )
+    if "archive_format" in kinds:
+        raise WeightsError(
+            f"{path}: is a program of torch.export, which is code and was not executed. If you trust "
+            "it, save its weights: torch.save(torch.export.load(path).state_dict, 'weights.pth')."
+        )
 
 
 def _entry(file, info, path):
@@ -136,25 +151,18 @@ def _check_storage(storage, size, path):
         raise WeightsError(f"{path}: storage {shown(storage.key)} {found}; {needed} are declared.")
 
 
-def _tensors(value, spans, path):
+def _weights(value, spans, path, which) -> WeightFile:
     """The tensors of the state dict in `value`, each with its check and its way to be read."""
     checked, found = set(), {}
-    for key, tensor in _state_dict(value, path).items():
+    state, note, chosen = choose_weights(value, which, path)
+    for key, tensor in state.items():
         if type(tensor) is StoredTensor:
             dtype, where = tensor.storage.dtype, f"{path}: {shown(key)}"
             shape, strides, extent = check_view(tensor, where)
             view = (tensor.first, shape, strides, extent)
             span = spans[tensor.storage.key]
             found[key] = Tensor(shape, dtype, functools.partial(_read, span, checked, dtype, view, where))
-    return found
-
-
-def _state_dict(value, path):
-    candidates = [value.get(nest) for nest in NESTS] + [value] if type(value) is dict else []
-    for candidate in candidates:
-        if type(candidate) is dict and any(type(item) is StoredTensor for item in candidate.values()):
-            return candidate
-    raise WeightsError(f"{path}: holds no state dict, neither at the top nor under {', '.join(NESTS)}.")
+    return WeightFile(found, says=named_architecture(value), note=note, chosen=chosen)
 
 
 def _read(span, checked, dtype, view, where) -> np.ndarray:
