@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from keras_resnet.weights.claims import KERAS_ROWS
 from keras_resnet.weights.fetch import is_good, published_digest
@@ -36,6 +37,6 @@ def record_of(path: str) -> Record | None:
     name = os.path.basename(path)
     for record in map(get_record, list_records()):
         digest = published_digest(record.sha256, record.md5)
-        if record.file == name and (digest is None or is_good(path, digest)):
+        if record.file == name and (digest is None or is_good(Path(path), digest)):
             return record
     return None
