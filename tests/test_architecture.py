@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "keras_resnet"
 # From the ground up; rooms of one floor do not import each other.
 HOUSE = [
-    ["processor", "arguments", "tails"],
+    ["processor", "arguments", "tails", "printing"],
     ["transform"],
     ["variant", "graphs", "kernels", "nearest", "files", "metadata", "output_kind"],
     ["copying"],

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from exporting import MIXTURES, RUNTIMES, network
 
 from keras_resnet import ExportError, export, open_export, open_model
 from keras_resnet.cli import main
+from keras_resnet.files import locked
 from keras_resnet.inference import formats
 from keras_resnet.inference.check import BARS, Bar
 from keras_resnet.inference.rebuild import lowest_precision
@@ -177,6 +179,26 @@ def test_what_fails_the_comparison_is_not_kept(monkeypatch, tmp_path):
     with pytest.raises(ExportError, match=r"net\.onnx was not kept: .* 32 images, max\|dp\| .* is allowed"):
         export(network("basic"), tmp_path / "new" / "net.onnx", "onnx")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_one_process_exports_a_file_and_leftovers_are_removed(monkeypatch, tmp_path):
+    kind = formats.FORMATS["savedmodel"]
+    left, part = tmp_path / ".part-net", []
+
+    def write(model, order):
+        part.extend(left.iterdir())
+        raise OSError("no room")
+
+    monkeypatch.setitem(formats.FORMATS, "savedmodel", replace(kind, write=write))
+    (left / "net/assets").mkdir(parents=True)  # of an export that was killed
+    with pytest.raises(ExportError, match="no room"):
+        export(network("basic"), tmp_path / "net")
+    assert (part, list(tmp_path.iterdir())) == ([], [])
+    with (
+        locked(tmp_path / ".lock-net", tmp_path / "net"),
+        pytest.raises(ValueError, match=rf"net is in use by process {os.getpid()} on .*; wait"),
+    ):
+        export(network("basic"), tmp_path / "net")
 
 
 def test_a_full_disk(monkeypatch, tmp_path):

@@ -1,7 +1,10 @@
 """`predict` on many files: a table of whole rows, gone on with, whatever happens."""
 
 import csv
+import os
 import resource
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 from keras_resnet import build_resnet, open_model, predict, predict_to_csv
 from keras_resnet.cli import main
-from keras_resnet.inference.outputs import CsvRows, NpyRows
+from keras_resnet.inference.outputs import CsvRows, NpyRows, text_of
 
 NAMES = ["ant", "bee, or wasp", 'the "cat"']
 
@@ -73,7 +76,7 @@ def test_unreadable_files_are_passed_over_and_tried_again(artifact, bad, tmp_pat
         "3.png",
         "scan.tiff",
     ]
-    assert len(out.read_text().splitlines()) == 11
+    assert len(rows(out)) == 11
     (bad / "cat/1.png").write_bytes((bad / "cat/0.png").read_bytes())
     report = predict_to_csv(artifact, bad, out, features=features, batch_size=5)
     assert (report.known, report.written, len(report.errors)) == (10, 1, 2)
@@ -195,3 +198,96 @@ def test_the_command(run, bad, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 20
     assert main([*arguments, "--features", "f.npy"]) == 2
     assert "--features needs --out" in capsys.readouterr().err
+
+
+STRANGE = [
+    "a\rb.png", "a\nb.png", "a\r\nb.png", '"a".png', "a,b.png", "=1+1.png", "+1.png", "-1.png", "@x.png",
+    "\tx.png",
+    "'quoted'.png", "'=1.png", " a .png", "é.png", "\uff1d1.png", "x\x1b.png", "\r.png", "\n.png",
+    '"\n=1"\r.png',
+]  # fmt: skip
+
+
+def test_names_come_back_as_they_were(tmp_path):
+    with CsvRows(tmp_path / "out.csv", ["path", "class"]) as table:
+        table.append([[name, name] for name in STRANGE])
+    found = rows(tmp_path / "out.csv")[1:]
+    assert [[text_of(cell) for cell in row] for row in found] == [[name, name] for name in STRANGE]
+    assert not [cell for row in found for cell in row if cell[0] in "=+-@\t\r\n\uff1d"]
+    before = (tmp_path / "out.csv").read_bytes()
+    with CsvRows(tmp_path / "out.csv", ["path", "class"]) as table:
+        assert table.known == set(STRANGE)
+        assert table.last == [STRANGE[-1]] * 2
+    assert (tmp_path / "out.csv").read_bytes() == before
+
+
+def test_images_of_strange_names_are_predicted_once(artifact, tmp_path, save_image, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # so that formulas are at the beginning
+    names = [*STRANGE, os.fsdecode(b"\xff.png")]
+    for name in names:
+        save_image(name)
+    assert predict_to_csv(artifact, names, "out.csv").written == len(names)
+    assert predict_to_csv(artifact, names, "out.csv").known == len(names)
+    assert predict_to_csv(artifact, names, "out.csv").written == 0
+    assert [text_of(row[0]) for row in rows("out.csv")[1:]] == [*STRANGE, r"\udcff.png"]
+
+
+@pytest.mark.parametrize("cut", range(1, 36, 3))
+def test_a_row_with_a_line_break_that_was_cut_off_is_removed(tmp_path, cut):
+    with CsvRows(tmp_path / "out.csv", ["path", "class"]) as table:
+        table.append([["a", "b"]])
+        table.append([["c\nd\n\ne\n" * 4, "x\n"]])
+    whole = (tmp_path / "out.csv").read_bytes()
+    (tmp_path / "out.csv").write_bytes(whole[:-cut])
+    with CsvRows(tmp_path / "out.csv", ["path", "class"]) as table:
+        assert table.known == {"a"}
+    assert (tmp_path / "out.csv").read_bytes() == b"path,class\na,b\n"
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (b"a,b\nc\n", "row 2 has not the 2 cells"),
+        (b'a,b"\n"c,d\n', "row 1 has not the 2 cells"),
+        (b"a,b\n\n", "row 2 has not the 2 cells"),
+        (b"\xff,b\n", "row 1 has not the 2 cells"),
+        (b'"' + b"x\n" * 600_000, "is not a CSV file that this command wrote"),
+    ],
+)
+def test_a_damaged_table_is_left_alone(tmp_path, damage, message):
+    (tmp_path / "out.csv").write_bytes(b"path,class\n" + damage)
+    with pytest.raises(ValueError, match=message):
+        CsvRows(tmp_path / "out.csv", ["path", "class"])
+    assert (tmp_path / "out.csv").read_bytes() == b"path,class\n" + damage
+
+
+HOLD = """
+import sys
+from keras_resnet.inference.outputs import CsvRows, NpyRows
+with CsvRows(sys.argv[1] + "/out.csv", ["path"]), NpyRows(sys.argv[1] + "/a.npy", 4, 0):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_do_not_write_one_file(tmp_path):
+    writer = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert writer.stdout.readline() == "held\n"
+    for opened in (
+        lambda: CsvRows(tmp_path / "out.csv", ["path"]),
+        lambda: NpyRows(tmp_path / "a.npy", 4, 0),
+    ):
+        with pytest.raises(ValueError, match=r"(out\.csv|a\.npy) is being written by another process; wait"):
+            opened()
+    writer.kill()  # the lock of a process that is gone holds nobody up
+    writer.communicate()
+    with CsvRows(tmp_path / "out.csv", ["path"]), NpyRows(tmp_path / "a.npy", 4, 0):
+        pass
+
+
+def test_a_table_is_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(ValueError, match=r"pipe\.csv cannot be written: it is not a regular file"):
+        CsvRows(tmp_path / "pipe.csv", ["path"])

@@ -1,6 +1,7 @@
 """TFRecord shards: written, resumed, read in streams, and every damage named."""
 
 import json
+import os
 import shutil
 from itertools import chain
 
@@ -12,6 +13,7 @@ from PIL import Image
 from keras_resnet import DataError, check_data, cli, make_dataset, prepare_tfrecords
 from keras_resnet.data import prepare, shards
 from keras_resnet.data.errors import clear_errors
+from keras_resnet.files import locked
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,23 @@ def test_strange_out_folder_is_refused(images, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "notes.txt").touch()
     with pytest.raises(DataError, match="out: the folder is not empty"):
+        prepare_tfrecords(images, tmp_path / "out")
+
+
+def test_what_was_left_at_the_very_beginning_does_not_count(images, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in (".part-unfinished.json", ".lock-unfinished.json", "lock"):
+        (tmp_path / "out" / name).write_text("")
+    assert prepare_tfrecords(images, tmp_path / "out", shard_size=16) == {"train": 40, "val": 10}
+    assert not [name for name in os.listdir(tmp_path / "out") if name.startswith((".", "lock"))]
+
+
+def test_one_process_prepares_a_folder(images, tmp_path):
+    (tmp_path / "out").mkdir()
+    with (
+        locked(tmp_path / "out/lock", tmp_path / "out"),
+        pytest.raises(ValueError, match=rf"out is in use by process {os.getpid()} on"),
+    ):
         prepare_tfrecords(images, tmp_path / "out")
 
 

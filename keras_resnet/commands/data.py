@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from keras_resnet.commands.options import add_json, add_layout, positive, print_json
+from keras_resnet.printing import show
 
 
 def register(command):
@@ -40,7 +41,7 @@ def _prepare(options):
     counts = prepare_tfrecords(
         options.folder, options.out, short_side=options.short_side, layout=options.layout, progress=_progress
     )
-    print(*(f"{name}: {count} images" for name, count in counts.items()), sep="\n")
+    print(*(f"{show(name)}: {count} images" for name, count in counts.items()), sep="\n")
 
 
 def _progress(done, total):
@@ -60,9 +61,9 @@ def _check_data(options):
         print_json(options, {"path": options.path, **asdict(report)})
         return 1 if report.problems else 0
     for split, counts in report.counts.items():
-        print(f"{split}: {sum(counts.values())} images, {len(counts)} classes")
+        print(f"{show(split)}: {sum(counts.values())} images, {len(counts)} classes")
         for name, count in counts.items():
-            print(f"  {count:6d}  {name}")
-    print(*report.unused, *report.problems, sep="\n")
+            print(f"  {count:6d}  {show(name)}")
+    print(*map(show, (*report.unused, *report.problems)), sep="\n")
     print(f"{len(report.problems)} bad files")
     return 1 if report.problems else 0

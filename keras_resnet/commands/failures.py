@@ -8,6 +8,8 @@ import re
 import signal
 import sys
 
+from keras_resnet.printing import show
+
 REMEDIES = {
     errno.ENOSPC: "make room, or choose another folder",
     errno.EDQUOT: "make room, or choose another folder",
@@ -33,7 +35,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return "", 128 + signal.SIGINT
     if isinstance(error, BrokenPipeError):
         return "", 128 + 13  # SIGPIPE, which Windows does not have
-    return " ".join(_describe(error).split()), 3 if isinstance(error, FloatingPointError) else 2
+    return show(" ".join(_describe(error).split())), 3 if isinstance(error, FloatingPointError) else 2
 
 
 def _describe(error):

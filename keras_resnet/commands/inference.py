@@ -14,6 +14,7 @@ from keras_resnet.commands.options import (
     positive,
     print_json,
 )
+from keras_resnet.printing import show
 
 FORMATS = ("savedmodel", "onnx", "litert", "openvino")
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
@@ -87,7 +88,7 @@ def _export(options):
     if options.json:
         print_json(options, {"path": done.path, **done.card})
     else:
-        print(f"{done.path}: {done.size:,} bytes; in its runtime: {done.comparison}")
+        print(f"{show(done.path)}: {done.size:,} bytes; in its runtime: {done.comparison}")
 
 
 def _evaluate(options):
@@ -127,12 +128,12 @@ def _predict(options):
     else:
         report = predict_to_csv(model, options.images, options.out, features=options.features, **how)
         there = f"; {report.known} were there" if report.known else ""
-        print(f"{options.out}: {report.written} images{there}")
+        print(f"{show(options.out)}: {report.written} images{there}")
         if options.json:
             print_json(options, {"out": options.out, **asdict(report)})
         errors = report.errors
     for error in errors:
-        print(error, file=sys.stderr)
+        print(show(error), file=sys.stderr)
     if errors:
         print(f"{len(errors)} files could not be read", file=sys.stderr)
     return 1 if errors and not options.ignore_errors else 0
@@ -156,7 +157,7 @@ def _print(predictions):
         if prediction.error is not None:
             errors.append(prediction.error)
             continue
-        print(prediction.path)
+        print(show(prediction.path))
         for name, probability in prediction.classes:
-            print(f"  {probability:7.2%}  {name}")
+            print(f"  {probability:7.2%}  {show(name)}")
     return errors

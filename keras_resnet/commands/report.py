@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from keras_resnet.commands.options import add_data_options, data_options
+from keras_resnet.printing import show
 
 
 def register(command):
@@ -29,5 +30,5 @@ def _report(options):
         options.runs, options.out, data=options.data, **data_options(options)
     )  # fmt: skip
     for line in missing:
-        print(line, file=sys.stderr)
-    print(path)
+        print(show(line), file=sys.stderr)
+    print(show(path))

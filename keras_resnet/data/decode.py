@@ -20,6 +20,7 @@ from keras_resnet.data.errors import DataError
 from keras_resnet.data.headers import HeaderError, read_header
 from keras_resnet.data.images import cut, reduction
 from keras_resnet.files import open_regular
+from keras_resnet.printing import show
 
 # 64 Mpixel: the largest sensors of phones, and 200 MB in RGB.
 MAX_PIXELS = 2**26
@@ -111,12 +112,6 @@ def check_strictly(data: bytes, name: str) -> None:
         # Colour spaces that this decoder lacks are no damage: Pillow reads them.
         if "colorspace" not in str(error).lower() and "convers" not in str(error).lower():
             raise DataError(f"{name}: damaged JPEG: {error}") from error
-
-
-def show(path: str | bytes) -> str:
-    """A path as printable text, whatever bytes its name holds."""
-    text = os.fsdecode(path)
-    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
 
 
 def _check_cost(header, size, name, max_pixels):

@@ -23,8 +23,10 @@ from keras_resnet.data.folder import Folder, open_folder
 from keras_resnet.data.holdout import hold_out
 from keras_resnet.data.shards import FORMAT, MANIFEST, Shard, check_shard, digest, is_prepared
 from keras_resnet.data.workers import threads
+from keras_resnet.files import locked, written_aside
 
 _UNFINISHED = "unfinished.json"
+_LOCK = "lock"
 _QUALITY = 95
 
 
@@ -74,7 +76,13 @@ def prepare_tfrecords(
         splits = {"train": hold_out(every, False), "held_out": hold_out(every, True)}
     sizes = {name: len(folder.paths) for name, folder in splits.items()}
     os.makedirs(out, exist_ok=True)
-    state = _open_state(out, _fingerprint(root, splits, short_side, shard_size))
+    with locked(os.path.join(out, _LOCK), out):
+        _write_shards(root, out, splits, sizes, (short_side, shard_size), progress)
+    return sizes
+
+
+def _write_shards(root, out, splits, sizes, options, progress):
+    state, (short_side, shard_size) = _open_state(out, _fingerprint(root, splits, *options)), options
     done, shards = 0, {name: [] for name in splits}
     with threads() as pool:
         for name, folder in splits.items():
@@ -93,7 +101,6 @@ def prepare_tfrecords(
                 if progress:
                     progress(done, sum(sizes.values()))
     _write_manifest(out, splits, shards, state["fingerprint"])
-    return sizes
 
 
 def _open_state(out, fingerprint):
@@ -102,7 +109,8 @@ def _open_state(out, fingerprint):
     name = MANIFEST if is_prepared(out) else _UNFINISHED
     path = os.path.join(out, name)
     if not os.path.exists(path):
-        if os.listdir(out):
+        # What is left of a call that was killed at its very beginning is nobody's.
+        if set(os.listdir(out)) - {_LOCK, f".part-{_UNFINISHED}", f".lock-{_UNFINISHED}"}:
             raise DataError(f"{show(out)}: the folder is not empty; give a new one.")
         _write_json(out, _UNFINISHED, state)
         return state
@@ -186,9 +194,7 @@ def _write_manifest(out, splits, shards, fingerprint):
 
 
 def _write_json(folder, name, value):
-    path = os.path.join(folder, name)
-    with open(path + ".part", "w", encoding="utf-8") as file:
+    with written_aside(os.path.join(folder, name)) as part, open(part, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(path + ".part", path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import shutil
+import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_resnet.files import written_aside
+from keras_resnet.files import written_aside, written_by_others
 from keras_resnet.weights.convert import to_state_dict
 
 
@@ -30,8 +32,8 @@ def save_as(model: keras.Model, path, layout: str = "timm", *, float16: bool = F
     as_safetensors = functools.partial(_save_safetensors, layout=layout, float16=float16)
     writers = {
         ".safetensors": as_safetensors,
-        ".keras": keras.Model.save,
-        ".weights.h5": keras.Model.save_weights,
+        ".keras": _save_model,
+        ".weights.h5": _save_weights,
     }
     ending = next((ending for ending in writers if path.name.endswith(ending)), None)
     if ending is None:
@@ -39,10 +41,30 @@ def save_as(model: keras.Model, path, layout: str = "timm", *, float16: bool = F
     if float16 and ending != ".safetensors":
         raise ValueError(f"{path}: weights are rounded to float16 in .safetensors alone.")
     with written_aside(path) as part:
-        writers[ending](model, part)
+        writers[ending](model, part, path)
 
 
-def _save_safetensors(model, path, layout, float16):
+def _save_model(model, part, path):
+    with written_by_others(path):
+        model.save(part)
+
+
+def _save_weights(model, part, path):
+    """By way of a whole model: HDF5 writes that in memory, while on a full disk it ends the process."""
+    archive = part.with_name(f"{part.name}.keras")
+    try:
+        _save_model(model, archive, path)
+        with (
+            zipfile.ZipFile(archive) as file,
+            file.open("model.weights.h5") as weights,
+            open(part, "wb") as out,
+        ):
+            shutil.copyfileobj(weights, out)
+    finally:
+        archive.unlink(missing_ok=True)
+
+
+def _save_safetensors(model, part, path, layout, float16):
     try:
         from safetensors.numpy import save_file
     except ImportError as error:
@@ -50,11 +72,12 @@ def _save_safetensors(model, path, layout, float16):
     arrays = to_state_dict(model, layout)
     if float16:
         arrays = {name: _rounded(array, name) for name, array in arrays.items()}
-    path.touch()
-    mode = path.stat().st_mode
-    # timm and transformers look for this entry.
-    save_file(arrays, path, metadata={"format": "pt"})
-    path.chmod(mode)  # safetensors makes a file of its own, which nobody but its owner may read
+    part.touch()
+    mode = part.stat().st_mode
+    with written_by_others(path):
+        # timm and transformers look for this entry.
+        save_file(arrays, part, metadata={"format": "pt"})
+    part.chmod(mode)  # safetensors makes a file of its own, which nobody but its owner may read
 
 
 def _rounded(array, name):

@@ -7,8 +7,6 @@ import importlib.util
 import json
 import os
 import platform
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +15,7 @@ import keras
 
 import keras_resnet
 from keras_resnet.arguments import whole
+from keras_resnet.files import locked, remove
 from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.check import (
     BARS,
@@ -134,6 +133,7 @@ def export(
         labels = None
     rebuilt = rebuild(artifact.model, outputs)
     with _whole_or_nothing(path) as part:
+        _check_path(path, kind, format)  # which another export may have written meanwhile
         order = Order(str(part / path.name), precision, preparation, artifact.class_names, ranges)
         facts = _write(kind, rebuilt, order, path)
         comparison = _verify(artifact.model, outputs, rebuilt, kind, order, pixels, labels, path)
@@ -196,18 +196,24 @@ def _check_path(path, kind, name):
 
 @contextlib.contextmanager
 def _whole_or_nothing(path):
-    """A folder beside `path` that is gone afterwards, whatever happens."""
+    """A folder beside `path` that is gone afterwards, whatever happens, and that no other export uses.
+
+    What an export has left that was killed is removed.
+    """
+    part, lock = (path.with_name(f".{kind}-{path.name}") for kind in ("part", "lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".part-{path.name}-", dir=path.parent))
+        with locked(lock, path):
+            remove(part)
+            part.mkdir()
+            try:
+                yield part
+            finally:
+                remove(part)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise ExportError(f"{path} cannot be written: {error.strerror or error}.") from error
-    try:
-        yield part
-    except OSError as error:
-        raise ExportError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write(kind, model, order, path):
@@ -289,5 +295,5 @@ def _publish(part, path):
     # Ctrl-C too.
     except BaseException:
         for file in done:
-            file.unlink(missing_ok=True)
+            remove(file)
         raise

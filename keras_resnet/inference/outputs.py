@@ -8,18 +8,53 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_resnet.files import BusyError, flocked
+from keras_resnet.printing import show
+
+# A cell that begins with one of these is a formula to a spreadsheet, which may run commands
+# (https://owasp.org/www-community/attacks/CSV_Injection); full-width ones count in East Asia.
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+_QUOTE = "'"
+# Bytes of a last row that was cut off; more is no row of ours.
+_LONGEST = 1 << 20
+
 
 class _Rows:
-    """A file of which the first `size` bytes are good; what cannot be appended is taken back."""
+    """A file of which the first `size` bytes are good; what cannot be appended is taken back.
 
-    def __init__(self, path, size: int):
-        self.path, self.size = Path(path), size
+    Other processes are kept away from it while it is open.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._file = self._open()
         try:
-            mode = "r+b" if self.path.exists() else "x+b"
-            self._file = open(self.path, mode, buffering=0)  # noqa: SIM115  __exit__ closes it
-            self._file.truncate(size)
+            self.size = self._whole_bytes()
+            self._file.truncate(self.size)
+        except BaseException as error:
+            self._file.close()
+            if isinstance(error, OSError):
+                raise self._failed(error) from error
+            raise
+
+    def _open(self):
+        try:
+            if self.path.exists() and not self.path.is_file() and not self.path.is_dir():
+                raise ValueError(f"{show(self.path)} cannot be written: it is not a regular file.")
+            file = open(self.path, "r+b" if self.path.exists() else "x+b", buffering=0)  # noqa: SIM115
         except OSError as error:
             raise self._failed(error) from error
+        if flocked(file) is False:
+            file.close()
+            raise BusyError(
+                f"{show(self.path)} is being written by another process; wait for its end or choose another "
+                "file."
+            )
+        return file
+
+    def _whole_bytes(self) -> int:
+        """How much of the file is whole."""
+        raise NotImplementedError
 
     def _append(self, data: bytes):
         try:
@@ -36,7 +71,7 @@ class _Rows:
         self.size += len(data)
 
     def _failed(self, error):
-        return ValueError(f"{self.path} cannot be written: {error.strerror or error}.")
+        return ValueError(f"{show(self.path)} cannot be written: {error.strerror or error}.")
 
     def __enter__(self):
         """The file itself."""
@@ -48,10 +83,13 @@ class _Rows:
 
 
 class CsvRows(_Rows):
-    """A CSV file, UTF-8, one line for each row; it is made, or goes on where it ended.
+    """A CSV file, UTF-8, one record for each row; it is made, or goes on where it ended.
+
+    Text that a spreadsheet would take for a formula, and text that begins with an apostrophe, gets an
+    apostrophe in front, which is dropped when it is read; a line break is quoted. See `text_of`.
 
     Args:
-        path: The file. A last line that is not whole is removed.
+        path: The file. A last row that is not whole is removed.
         header: Names of the columns.
 
     Attributes:
@@ -59,35 +97,43 @@ class CsvRows(_Rows):
         last: The last row that was there, or ``None``.
 
     Raises:
+        BusyError: another process is writing the file.
         ValueError: the file cannot be written, or is another one than `header` says.
     """
 
     def __init__(self, path, header: list[str]):
-        path = Path(path)
         self.known: set[str] = set()
         self.last: list[str] | None = None
-        super().__init__(path, self._read(path, header) if path.is_file() else 0)
+        self._names = header
+        super().__init__(path)
         if self.size == 0:
             self._append(_lines([header]))
 
-    def _read(self, path, header):
+    def _whole_bytes(self):
         size = 0
-        with open(path, "rb") as file:
-            for number, line in enumerate(file):
-                if not line.endswith(b"\n"):
-                    break
-                row = next(csv.reader([line.decode("utf-8", "replace")]))
-                if number == 0 and row != header:
-                    raise ValueError(
-                        f"{path} begins with {line.decode('utf-8', 'replace').strip()!r}, where "
-                        f"{','.join(header)!r} belongs: it was not made by this command with these "
-                        "options; choose another file, or remove it."
-                    )
+        with open(self._file.fileno(), "rb", closefd=False) as file:
+            for number, record in enumerate(_records(file, self.path)):
+                row = self._parse(record, number)
                 if number > 0:
                     self.last = row
                     self.known.add(row[0])
-                size += len(line)
+                size += len(record)
         return size
+
+    def _parse(self, record, number):
+        row = _cells(record)
+        if number == 0 and row != self._names:
+            found = show(record[:200].decode("utf-8", "replace").strip())
+            raise ValueError(
+                f"{show(self.path)} begins with {found!r}, where {','.join(self._names)!r} belongs: it was "
+                "not made by this command with these options; choose another file, or remove it."
+            )
+        if row is None or len(row) != len(self._names):
+            raise ValueError(
+                f"{show(self.path)}: row {number} has not the {len(self._names)} cells of the others: the "
+                "file is damaged or was edited; choose another file, or remove it."
+            )
+        return row
 
     def append(self, rows: list[list]) -> None:
         """Write rows; raises ``ValueError``, and writes none of them, if they cannot be written."""
@@ -102,22 +148,29 @@ class NpyRows(_Rows):
     """
 
     def __init__(self, path, width: int, count: int):
-        self._width = width
+        self._width, self._count = width, count
         # numpy leaves room in the header for the first axis to grow.
         self._begin = len(self._header(0))
-        size = self._begin + 4 * width * count
-        path = Path(path)
-        if path.is_file() and path.stat().st_size > 0:
-            try:
-                there = np.load(path, mmap_mode="r", allow_pickle=False).shape[1:]
-            except (ValueError, EOFError, OSError) as error:
-                raise ValueError(f"{path} is no array of rows to go on with: {error}") from error
-            if there != (width,) or path.stat().st_size < size:
-                raise ValueError(f"{path} does not hold {count} rows of {width} numbers; remove both files.")
-        elif count:
-            raise ValueError(f"{path}: there is no such file, but {count} rows belong into it.")
-        super().__init__(path, size)
+        if count and not Path(path).exists():
+            raise ValueError(f"{show(path)}: there is no such file, but {count} rows belong into it.")
+        super().__init__(path)
         self._finish()
+
+    def _whole_bytes(self):
+        size, there = self._begin + 4 * self._width * self._count, self.path.stat().st_size
+        if there == 0 and not self._count:
+            return size
+        try:
+            shape = np.load(self.path, mmap_mode="r", allow_pickle=False).shape[1:]
+        # The reader of numpy raises whatever it likes on a file that is none.
+        except Exception as error:
+            raise ValueError(f"{show(self.path)} is no array of rows to go on with: {error}") from error
+        if shape != (self._width,) or there < size:
+            raise ValueError(
+                f"{show(self.path)} does not hold {self._count} rows of {self._width} numbers; remove both "
+                "files."
+            )
+        return size
 
     def append(self, rows: np.ndarray) -> None:
         """Write ``(count, width)`` numbers, as `CsvRows.append` does."""
@@ -139,7 +192,49 @@ class NpyRows(_Rows):
             raise self._failed(error) from error
 
 
+def text_of(cell: str) -> str:
+    """What a cell of text said before it was written: without the apostrophe in front.
+
+    Every cell of text that is written with one in front has got it from `CsvRows`.
+    """
+    return cell.removeprefix(_QUOTE)
+
+
+def _neutral(cell):
+    return _QUOTE + cell if cell.startswith((*_FORMULA, _QUOTE)) else cell
+
+
 def _lines(rows):
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8")
+    """Rows as records. Bytes of names that are no UTF-8 become escapes: the file is text."""
+    lines = (
+        ",".join(_quoted(_neutral(cell)) if isinstance(cell, str) else str(cell) for cell in row)
+        for row in rows
+    )
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+
+
+def _quoted(cell):
+    # Unlike the `csv` module of some versions of Python, "\r" too.
+    return '"{}"'.format(cell.replace('"', '""')) if set(cell) & set('",\r\n') else cell
+
+
+def _records(file, path):
+    """The records of a CSV file that are whole, as bytes; a quoted cell may hold line breaks."""
+    lines, quotes, size = [], 0, 0
+    for line in file:
+        lines.append(line)
+        quotes, size = quotes + line.count(b'"'), size + len(line)
+        if line.endswith(b"\n") and quotes % 2 == 0:
+            yield b"".join(lines)
+            lines, quotes, size = [], 0, 0
+        elif size > _LONGEST:
+            raise ValueError(f"{show(path)} is not a CSV file that this command wrote; choose another file.")
+
+
+def _cells(record):
+    """The cells of a record, or ``None`` where it is none."""
+    try:
+        (row,) = csv.reader(io.StringIO(record.decode("utf-8"), newline=""), strict=True)
+    except (ValueError, csv.Error):
+        return None
+    return list(map(text_of, row))

@@ -109,10 +109,15 @@ def stream_predictions(
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
             for i, path in enumerate(batch["path"]):
                 if error := batch["error"][i].decode():
-                    yield Prediction(show(path), [], error=error)
+                    yield Prediction(text_of_path(path), [], error=error)
                     continue
                 classes = [(artifact.class_names[j], float(probabilities[i, j])) for j in order[i]]
-                yield Prediction(show(path), classes, pooled[i])
+                yield Prediction(text_of_path(path), classes, pooled[i])
+
+
+def text_of_path(path: str | bytes) -> str:
+    """A path as text that every file of UTF-8 can hold: bytes that are not UTF-8 become escapes."""
+    return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
 
 
 def check_model(model: keras.Model, top: int, batch_size: int) -> None:
@@ -145,7 +150,7 @@ def _batches(artifact, images, batch_size, known):
 
     def paths():
         for path in _files([images] if isinstance(images, str | os.PathLike) else images):
-            if show(path) not in known:
+            if text_of_path(path) not in known:
                 yield os.fsencode(path)
 
     def read(path):

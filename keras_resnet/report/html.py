@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 
+from keras_resnet.printing import show
+
 DASH = "\N{EN DASH}"
 _VOID = {"img", "meta"}
 
@@ -24,7 +26,7 @@ def tag(name: str, /, *content, **attributes) -> Markup:
     underscore is dropped from an attribute's name, others are hyphens.
     """
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(show(str(value)))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -34,7 +36,7 @@ def tag(name: str, /, *content, **attributes) -> Markup:
 
 def escape(item) -> Markup:
     """Markup as it is, all else escaped."""
-    return item if isinstance(item, Markup) else Markup(html.escape(str(item)))
+    return item if isinstance(item, Markup) else Markup(html.escape(show(str(item))))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 
 from keras_resnet.files import write_text
+from keras_resnet.printing import show
 from keras_resnet.report.collect import open_run, read_run, with_model
 from keras_resnet.report.compare_page import compare_page
 from keras_resnet.report.examine import Findings
@@ -61,4 +62,4 @@ def report_run(folder, model: keras.Model, findings: Findings) -> None:
     try:
         write_text(path, run_page(with_model(read_run(folder), model, findings)))
     except Exception as error:
-        print(f"{path} could not be written: {type(error).__name__}: {error}", file=sys.stderr)
+        print(show(f"{path} could not be written: {type(error).__name__}: {error}"), file=sys.stderr)

@@ -16,6 +16,7 @@ from keras_resnet.graphs import functional_model
 from keras_resnet.inference.forward import check_one_device
 from keras_resnet.inference.pixels import check_range, check_takes_pixels
 from keras_resnet.metadata import attach_metadata
+from keras_resnet.printing import show
 from keras_resnet.report.examine import examine
 from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
@@ -174,7 +175,10 @@ def finetune_run(
         "seed": seed, "finetune": options, **({"layout": layout} if layout else {}),
     }  # fmt: skip
     folder = runs.create(out, config, train.class_names)
-    print(f"{config['model']}, {train.num_examples} images, on {runs.device()}: {folder}", flush=True)
+    print(
+        f"{show(config['model'])}, {train.num_examples} images, on {runs.device()}: {show(folder)}",
+        flush=True,
+    )
     log = runs.EpochLog(
         Path(folder, "history.csv"), train.steps_per_epoch * batch_size, options.get("epochs", EPOCHS)
     )
@@ -183,7 +187,7 @@ def finetune_run(
     runs.save_model(tuned, folder)
     findings = examine(tuned, validation)
     report_run(folder, tuned, findings)
-    print(f"{validation_split}: {findings.evaluation}", flush=True)
+    print(f"{show(validation_split)}: {findings.evaluation}", flush=True)
     return runs.Run(folder, tuned, log.history, findings.evaluation)
 
 

@@ -14,6 +14,7 @@ from keras_resnet import arguments
 from keras_resnet.data.errors import clear_errors
 from keras_resnet.inference.artifacts import open_model
 from keras_resnet.metadata import attach_metadata
+from keras_resnet.printing import show
 from keras_resnet.report.examine import examine
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 from keras_resnet.report.write import report_run
@@ -125,7 +126,7 @@ def train(
         if not worker:
             parameters = f"{network.count_params():,} parameters"
             compiled = f"jit_compile={logits.jit_compile}"
-            print(f"{model}, {parameters}, on {runs.device()}, {compiled}: {folder}", flush=True)
+            print(f"{model}, {parameters}, on {runs.device()}, {compiled}: {show(folder)}", flush=True)
             print(tell(feed.recipe), flush=True)
         images = feed.steps * feed.recipe.batch_size
         log = runs.EpochLog(folder / "history.csv", images, recipe.epochs, quiet=worker > 0)
@@ -222,4 +223,4 @@ def _keep(network, folder, ema, kind, error, trace):
             ema.swap_in()
         runs.save_model(network, folder)
     if kind is not None and issubclass(kind, KeyboardInterrupt | SystemExit):
-        print(f"stopped; go on with: keras-resnet train --resume {folder}", flush=True)
+        print(f"stopped; go on with: keras-resnet train --resume {show(folder)}", flush=True)

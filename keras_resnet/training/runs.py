@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import json
 import os
 import platform
-import re
 import signal
-import socket
 import sys
 import threading
 import time
@@ -22,15 +19,11 @@ import tensorflow as tf
 import yaml
 
 import keras_resnet
-from keras_resnet.files import write_text, written_aside
+from keras_resnet import files
+from keras_resnet.files import write_text, written_aside, written_by_others
 from keras_resnet.inference.evaluate import Evaluation
 from keras_resnet.processor import processor
 from keras_resnet.run_files import CLASSES, CONFIG, ENVIRONMENT, write_classes
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs in one folder are not told apart there
-    fcntl = None
 
 
 @dataclass(frozen=True)
@@ -72,64 +65,21 @@ def write_history(rows: list[dict], path) -> None:
 
 def save_model(model: keras.Model, folder: Path, name: str = "model") -> None:
     """Write model.keras; a file of that name is replaced by a whole one or not at all."""
-    with written_aside(folder / f"{name}.keras") as part:
+    path = folder / f"{name}.keras"
+    with written_aside(path) as part, written_by_others(path):
         model.save(part)
 
 
 @contextlib.contextmanager
 def locked(folder):
-    """Keep other processes out of `folder` by its file ``lock``, which names process and host.
-
-    The lock is the system's and ends with the process, however it ends. On a file system that
-    has no locks the file decides: the lock of a process of this host that is gone is taken over.
+    """Keep other processes out of `folder` by its file ``lock``; see `keras_resnet.files.locked`.
 
     Raises:
         ValueError: another run holds the folder.
     """
-    path = Path(folder, "lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
-        file.seek(0)
-        holder = file.read()
-        if not _take(file, holder):
-            raise ValueError(
-                f"{folder} is in use by {holder.strip() or 'another run'}; wait for its end or choose "
-                f"another folder. If that process is gone, remove {path}."
-            )
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        try:
-            yield
-        finally:
-            # Emptied, not removed: a file that someone else has open already cannot be locked anew.
-            file.truncate(0)
-
-
-def _take(file, holder) -> bool:
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        named = re.fullmatch(r"process (\d+) on (.*)\n", holder)
-        gone = named and named[2] == socket.gethostname() and not _alive(int(named[1]))
-        return not holder or bool(gone)
-    return True
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with files.locked(Path(folder, "lock"), folder):
+        yield
 
 
 @contextlib.contextmanager
