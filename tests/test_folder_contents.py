@@ -61,6 +61,7 @@ def test_files_that_are_not_used_are_counted_by_folder(folder):
     (line,) = (str(warning.message) for warning in caught)
     assert caught[0].filename == __file__
     # A README next to the class folders is nothing to warn of.
+    assert "hidden folder" not in line
     assert line.startswith(
         f"{folder}: 1 file is not used (1 outside the class folders); {folder}/cat: 8 files"
     )

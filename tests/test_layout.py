@@ -181,6 +181,32 @@ def test_folder_around_it_all(tree):
     assert open_folder(root, "classes")["all"].class_names == ("photos",)
 
 
+@pytest.mark.parametrize("tops", ["fold1 fold2 fold3", "amazon webcam", "2019 2020", "entrenamiento prueba"])
+def test_splits_of_unknown_names(tree, tops):
+    root = tree(*(name for top in tops.split() for name in of(top, "cat", "dog")))
+    with pytest.raises(
+        DataError, match=r"hold the same folders, 'cat', 'dog'. If they are splits, call them train"
+    ):
+        make_dataset(root)
+    assert open_folder(root, "classes")["all"].class_names == tuple(tops.split())
+
+
+def test_split_and_class_in_one_name(tree):
+    root = tree(*of(".", "train_cat", "train_dog", "test_cat", "test_dog"))
+    with pytest.raises(DataError, match=r"'train_cat', 'train_dog' name a split and a class; expected "):
+        make_dataset(root)
+    assert len(open_folder(root, "classes")["all"].class_names) == 4
+
+
+def test_folders_below_the_classes_belong_to_them(tree):
+    root = tree("cat/sub/1.png", "cat/sub/deeper/2.png", "cat/3.png", "dog/sub/1.png", "dog/more/2.png")
+    whole = open_folder(root)["all"]
+    assert (whole.class_names, whole.labels) == (("cat", "dog"), [0, 0, 0, 1, 1])
+    # The same folder in each is a habit, not a class.
+    tree("two/cat/images/1.png", "two/dog/images/1.png")
+    assert open_folder(f"{root}/two")["all"].labels == [0, 1]
+
+
 def test_splits_must_have_the_same_classes(tree):
     root = tree(*of("Train", "cat", "dog"), *of("Test", "cat", "Dog"))
     with pytest.raises(DataError, match="classes of 'train' and 'test' differ: 'Dog', 'dog'"):

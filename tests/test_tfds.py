@@ -68,6 +68,19 @@ def test_a_fifth_is_held_out_where_there_is_no_other_split(data_dir):
     assert make_dataset("one_split", "train[:50%]", data_dir=data_dir, batch_size=4).num_examples == 10
 
 
+@pytest.mark.parametrize("other", ["val", "valid", "dev", "eval"])
+def test_splits_of_other_names_are_held_out(tmp_path, other):
+    store("small", tmp_path, {"train": examples(10), "test": examples(4), other: examples(6)})
+    for split, images in {
+        "train": 10,
+        "held_out": 6,
+        "validation": 6,
+        "test": 4,
+        f"{other}[:50%]": 3,
+    }.items():
+        assert make_dataset("small", split, data_dir=tmp_path, training=False).num_examples == images
+
+
 def test_validation_is_held_out_rather_than_an_unlabelled_test(data_dir):
     assert make_dataset("varied", "held_out", data_dir=data_dir, batch_size=4).num_examples == 4
 

@@ -14,6 +14,7 @@ from keras_resnet.data import sources
 from keras_resnet.data.decode import decode_image
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.labels import check_label, check_labels
+from keras_resnet.data.layout import find_split
 from keras_resnet.nearest import suggest
 
 _VERSION = re.compile(r"/(\d+\.(?:\d+|\*)\.(?:\d+|\*))$")
@@ -94,12 +95,15 @@ def _no_builder(name, query, error):
 
 
 def _split(info, name, split):
-    held_out = next((key for key in ("validation", "test") if key in info.splits), None)
-    if split == "held_out":
+    held_out = find_split("held_out", info.splits)
+    if split == "held_out" and "train" in info.splits:
         return held_out or "train[80%:]"
     if split == "train" and held_out is None:
         return "train[:80%]"
-    if split.partition("[")[0] not in info.splits:
+    asked, bracket, part = split.partition("[")
+    if found := find_split(asked, info.splits):
+        return found + bracket + part
+    if asked not in info.splits:
         raise DataError(f"{name} has no split {split!r}; it has {', '.join(info.splits)} and held_out.")
     return split
 

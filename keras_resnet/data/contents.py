@@ -20,8 +20,8 @@ HIDDEN, OTHER, IRREGULAR, LOST = "hidden", "not an image", "not a regular file",
 HIDDEN_FOLDER, UNSUPPORTED = "hidden folder", "unsupported"
 OUTSIDE, LEFT_OUT = "outside the class folders", 'left out by layout="splits"'
 NOTES = "next to the class folders"
-# Lists and notes next to the class folders belong there, and a layout was asked for.
-_EXPECTED = (NOTES, LEFT_OUT)
+# Lists and notes next to the class folders belong there, hidden folders hide, and a layout was asked for.
+_EXPECTED = (NOTES, HIDDEN_FOLDER, LEFT_OUT)
 
 
 class Unused:

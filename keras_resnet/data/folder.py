@@ -124,7 +124,9 @@ def _folders(root, unused):
     folders = []
     for entry in entries(root):
         if is_folder(entry):
-            if not is_hidden(entry):
+            if is_hidden(entry):
+                unused.add(entry.path, HIDDEN_FOLDER)
+            else:
                 folders.append(entry)
             continue
         reason = why_not(entry)

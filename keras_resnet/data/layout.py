@@ -53,13 +53,13 @@ def find_split(asked: str, splits: Iterable[str]) -> str | None:
     if asked in splits:
         return asked
     if asked == "held_out":
-        rest = sorted((s for s in splits if _PURPOSE_OF.get(s) in (VALIDATION, TEST)), key=split_order)
-        return rest[0] if rest else None
-    found = split_of(asked)
-    if found in splits:
-        return found
-    alike = [s for s in splits if found is not None and _PURPOSE_OF.get(s) == _PURPOSE_OF[found]]
-    return alike[0] if len(alike) == 1 else None
+        rest = [name for name in splits if _purpose_of(name) in (VALIDATION, TEST)]
+        return min(rest, key=split_order, default=None)
+    for meaning in (split_of, _purpose_of):
+        alike = [name for name in splits if meaning(name) and meaning(name) == meaning(asked)]
+        if len(alike) == 1:
+            return alike[0]
+    return None
 
 
 def no_split(root: str, asked: str, splits: Iterable[str], choices: Iterable[str]) -> DataError:
@@ -72,8 +72,11 @@ def no_split(root: str, asked: str, splits: Iterable[str], choices: Iterable[str
 
 def split_order(split: str) -> tuple[int, int]:
     """A key that sorts splits: training, validation, test."""
-    names = list(_PURPOSE_OF)
-    return PURPOSES.index(_PURPOSE_OF[split]), names.index(split)
+    return PURPOSES.index(_purpose_of(split)), list(_PURPOSE_OF).index(split_of(split))
+
+
+def _purpose_of(name):
+    return _PURPOSE_OF.get(split_of(name))
 
 
 @dataclass(frozen=True)
@@ -140,20 +143,31 @@ def refuse_layout(layout: str | None, data: str) -> None:
 
 
 def _check_below(root, tops):
-    """Refuse classes that are most likely something else: a folder around it all, or splits below."""
-    for name, top in tops.items():
-        if top.has_images or not top.folders:
-            continue
+    """Refuse classes that most likely are something else: a folder around it all, or splits in disguise."""
+    inner = {name: top.folders for name, top in tops.items() if top.folders and not top.has_images}
+    for name, folders in inner.items():
         if len(tops) == 1:
             raise DataError(
                 f"{root}: holds one folder, {name!r}, which holds no images itself; give {root}/{name}, or "
                 f'layout="classes" if {name!r} is the only class.'
             )
-        if all(map(split_of, top.folders)):
+        if all(map(split_of, folders)):
             raise DataError(
-                f"{root}: {name!r} holds {_listed(top.folders)}; splits are expected above the classes, as "
+                f"{root}: {name!r} holds {_listed(folders)}; splits are expected above the classes, as "
                 f'{root}/<split>/<class>/<image>. layout="classes" reads all below {name!r} as one class.'
             )
+    names = set(map(frozenset, inner.values()))
+    if len(inner) == len(tops) and len(names) == 1 and len(min(names)) > 1:
+        raise DataError(
+            f"{root}: {_listed(tops)} hold the same folders, {_listed(sorted(min(names)))}. If they are "
+            f'splits, call them train, val or test; layout="classes" reads each of them as one class.'
+        )
+    words = [{split_of(word) for word in re.split(r"[\W_]+", name)} - {None} for name in tops]
+    if all(words) and len({_PURPOSE_OF[word] for own in words for word in own}) > 1:
+        raise DataError(
+            f"{root}: {_listed(tops)} name a split and a class; expected {root}/<split>/<class>/<image>. "
+            'layout="classes" reads each of them as one class.'
+        )
 
 
 def _listed(names):
