@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_resnet as kr
 from keras_resnet.metadata import metadata_of, restore_metadata
@@ -141,6 +142,14 @@ def test_the_files_of_model_checkpoint_are_plain_and_know_their_classes(tmp_path
     for name in names:
         loaded = restore_metadata(keras.saving.load_model(tmp_path / name), tmp_path / name)
         assert metadata_of(loaded).class_names == tuple("0123")
+        # By this package: the same answer, in words, from logits too.
+        found = kr.open_model(tmp_path / name)
+        assert found.class_names == tuple("0123")
+    Image.fromarray(images[1]).save(tmp_path / "one.png")
+    for name in ("last.keras", "direct.keras"):
+        (answer,) = kr.predict(tmp_path / name, tmp_path / "one.png", top=4)
+        probabilities = dict(answer.classes)
+        np.testing.assert_allclose([probabilities[c] for c in "0123"], expected[1], atol=1e-5)
     network.load_weights(tmp_path / "last.weights.h5")
     np.testing.assert_allclose(network.predict(images, verbose=0), expected, atol=1e-6)
 

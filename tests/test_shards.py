@@ -257,6 +257,8 @@ UNEVEN = {"format": shards.FORMAT, "classes": ["a"], "splits": {"train": {"shard
     [
         ("{", "not a manifest"),
         ("[]", "not a manifest"),
+        pytest.param("[" * 10**5, "not a manifest", id="deep"),
+        (json.dumps(UNEVEN | {"classes": "ab"}), "not a manifest"),
         ('{"format": "x"}', "the format is 'x'"),
         (json.dumps(UNEVEN), "the counts of split 'train' do not add up"),
     ],

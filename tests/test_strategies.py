@@ -225,6 +225,7 @@ def test_strategies_that_cannot_be():
         None, "host0,host1", "{}", '{"cluster": {"worker": ["a:1"]}}',
         '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
         '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+        pytest.param("[" * 50_000, id="deep"),
     ],
 )  # fmt: skip
 def test_workers_that_nobody_names(monkeypatch, config):

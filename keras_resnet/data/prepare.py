@@ -119,7 +119,7 @@ def _open_state(out, fingerprint):
             found = json.load(file)
         if found["fingerprint"] != fingerprint:
             raise DataError(f"{show(out)}: holds other images or other options; give a new folder.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{show(path)}: cannot be read: {error!r}; give a new folder.") from error

@@ -54,12 +54,14 @@ def read_manifest(folder: str) -> tuple[tuple[str, ...], dict[str, Split]]:
             manifest = json.load(file)
         if manifest["format"] != FORMAT:
             raise DataError(f"{show(path)}: the format is {manifest['format']!r}, not {FORMAT!r}.")
+        if not isinstance(manifest["classes"], list):
+            raise TypeError("classes is not a list")
         classes = tuple(map(str, manifest["classes"]))
         splits = {
             name: Split(tuple(Shard(**shard) for shard in split["shards"]), tuple(map(int, split["counts"])))
             for name, split in manifest["splits"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{show(path)}: not a manifest of `keras-resnet prepare`: {error!r}") from error

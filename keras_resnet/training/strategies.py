@@ -69,7 +69,7 @@ def _check_cluster(config):
         task = json.loads(config)["task"]
         workers = cluster[task["type"]]
         whole = set(cluster) <= {"chief", "worker"} and 0 <= int(task["index"]) < len(workers)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise ValueError(
