@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.errors import DataError
+from keras_resnet.data.workers import python_function
 
 
 def check_label(label: int, num_classes: int | None, where: str) -> None:
@@ -81,7 +82,7 @@ def checked_labels(data: tf.data.Dataset | None, num_classes: int, name: str) ->
         wide = tf.cast(labels, tf.int64)  # int8 cannot be compared with 1000
         inside = tf.reduce_all((wide >= 0) & (wide < num_classes))
         # Python is asked only for the message: it would cost more than the check.
-        asked = tf.cond(inside, lambda: True, lambda: tf.numpy_function(refuse, [wide, batch], tf.bool))
+        asked = tf.cond(inside, lambda: True, lambda: python_function(refuse, [wide, batch], tf.bool))
         with tf.control_dependencies([asked]):
             return (element[0], tf.identity(labels), *element[2:])
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_resnet import arguments
 from keras_resnet.data.augment import POLICIES
-from keras_resnet.data.errors import DataError
+from keras_resnet.data.errors import DataError, with_clear_errors
 from keras_resnet.data.order import draws, part_of, positions, stream
 from keras_resnet.data.plan import Plan
 from keras_resnet.data.sources import open_source
@@ -174,7 +174,7 @@ def _with_facts(dataset, source, steps, crop_fraction, prepared):
     dataset.num_examples, dataset.steps_per_epoch = source.size, steps
     dataset.crop_fraction, dataset.prepared = crop_fraction, prepared
     dataset.identity = source.identity
-    return dataset
+    return with_clear_errors(dataset)
 
 
 def _batches(source, plan, training, seed, batch_size, steps, start_step, repeats, share):

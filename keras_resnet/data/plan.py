@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_resnet.data import augment, images, transforms
 from keras_resnet.data.sources import Source
 from keras_resnet.data.transforms import AREA, ASPECT, AUGMENT, FLIP, JITTER, LEFT, TOP
+from keras_resnet.data.workers import python_function
 from keras_resnet.transform import crop_fraction_for
 
 
@@ -81,9 +82,9 @@ class Plan:
             return np.ascontiguousarray(pixels), np.int64(label)
 
         def prepare(element, u):
-            image, label = tf.numpy_function(part, [u, *element], [tf.uint8, tf.int64])
+            image, label = python_function(part, [u, *element], [tf.uint8, tf.int64])
             if self.needs_colour or self.crop == "pad":
-                image = tf.numpy_function(self._augmented, [image, u], tf.uint8)
+                image = python_function(self._augmented, [image, u], tf.uint8)
             elif self.flip:
                 image = tf.cond(u[FLIP] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
             return tf.ensure_shape(image, shape), tf.ensure_shape(label, ()), u

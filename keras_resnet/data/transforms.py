@@ -10,6 +10,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from keras_resnet.data import images as one_image
+from keras_resnet.data.workers import python_function
 
 _TRIES = 10
 # Which of the numbers of an image decides what.
@@ -109,7 +110,7 @@ def resize_and_crop(image, size: int, crop_fraction: float | None = 1.0, interpo
     """`keras_resnet.data.images.resize_and_crop` of one image as a TensorFlow operation."""
     if image.shape[:2] == (size, size) and crop_fraction == 1.0:
         return image
-    resized = tf.numpy_function(
+    resized = python_function(
         lambda pixels: one_image.resize_and_crop(pixels, size, crop_fraction, interpolation),
         [image],
         tf.uint8,

@@ -16,6 +16,7 @@ from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.folder import image_files
 from keras_resnet.data.pipeline import fixed_parallelism
 from keras_resnet.data.transforms import resize_and_crop
+from keras_resnet.data.workers import python_function
 from keras_resnet.graphs import functional_model
 from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.fuse import fuse
@@ -163,7 +164,7 @@ def _batches(artifact, images, batch_size, known):
         return image, b""
 
     def prepare(path):
-        image, error = tf.numpy_function(read, [path], [tf.uint8, tf.string])
+        image, error = python_function(read, [path], [tf.uint8, tf.string])
         image = tf.ensure_shape(image, (None, None, channels))
         if not resizes:
             image = resize_and_crop(image, size, **artifact.options)
