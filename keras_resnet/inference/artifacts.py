@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,9 @@ import keras
 import keras_resnet.layers  # noqa: F401  registers the layers that some files name
 from keras_resnet.builders import build_model
 from keras_resnet.data.names import canonical, listed
-from keras_resnet.graphs import deep_graphs
+from keras_resnet.inference.keras_files import read_keras
 from keras_resnet.kernels import accelerate
-from keras_resnet.metadata import attach_metadata, metadata_of, restore_metadata
+from keras_resnet.metadata import attach_metadata, metadata_of
 from keras_resnet.run_files import CLASSES, CONFIG, read_classes, read_config
 from keras_resnet.tails import class_count
 from keras_resnet.transform import Geometry
@@ -62,15 +61,7 @@ def open_model(path) -> Artifact:
         raise ValueError(f"{file}: there is no such model; {remedy} a run folder or a .keras file.")
     if file.suffix != ".keras":
         raise ValueError(f"{file}: expected a run folder or a file that ends in .keras.")
-    if not zipfile.is_zipfile(file):
-        # Keras would say that it does not exist.
-        raise ValueError(f"{file} is not a readable Keras model: it is no zip file, or one that was cut off.")
-    try:
-        with deep_graphs():
-            model = accelerate(keras.saving.load_model(file, compile=False))
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is not a readable Keras model: {error}") from error
-    restore_metadata(model, file)
+    model = accelerate(read_keras(file))
     known = metadata_of(model)
     names = _class_names(file, model, known.class_names)
     return _artifact(model, names, known.geometry or _geometry_of_run(file.parent))
