@@ -1,6 +1,7 @@
 """Downloads against a server on this machine that misbehaves on request."""
 
 import contextlib
+import email.utils
 import hashlib
 import http.server
 import re
@@ -40,6 +41,7 @@ class Page:
     length: bool = True  # send Content-Length
     chunked: bool = False
     wait: float = 0.0  # seconds before each answer
+    endless: float | None = None  # send chunks for ever, with this pause
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -50,6 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         asked = self.headers.get("Range")
         self.server.log.append((self.path, asked))
         page = self.server.pages.get(self.path, Page(b"", status=404))
+        if isinstance(page, list):  # one after another; the last one stays
+            page = page.pop(0) if len(page) > 1 else page[0]
         time.sleep(page.wait)
         body, status, headers = page.content, page.status, dict(page.headers)
         if asked and page.ranges:
@@ -73,6 +77,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             sent = b"%x\r\n%s\r\n" % (len(body), sent) + (b"0\r\n\r\n" if page.cut is None else b"")
         with contextlib.suppress(ConnectionError):  # a client that has heard enough
             self.end_headers()
+            while page.endless is not None:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(body), body))
+                time.sleep(page.endless)
             self.wfile.write(sent)
 
 
@@ -206,7 +213,8 @@ def test_a_digest_that_is_none_is_refused(path, digest):
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
-def test_errors_of_the_server_name_the_url(server, path, status):
+def test_errors_of_the_server_name_the_url(server, path, status, monkeypatch):
+    monkeypatch.setattr(module, "PAUSES", (0.0,))
     server.pages["/net.pth"] = Page(b"sorry", status=status)
     with pytest.raises(DownloadError, match=rf"{server.url}/net.pth: the server answers {status}"):
         fetch(f"{server.url}/net.pth", path)
@@ -475,3 +483,97 @@ def test_a_terminal_gets_a_bar(record, tmp_path, monkeypatch, capsys):
     download(record, tmp_path)
     download(record, tmp_path / "silent", progress=False)
     assert capsys.readouterr().err == ""
+
+
+# Servers that are busy, endless or slow.
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(server, path, monkeypatch, status):
+    pauses = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    server.pages["/net.pth"] = [Page(status=status)] * 2 + [Page()]
+    fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+    assert path.read_bytes() == CONTENT
+    assert [pause for pause in pauses if pause] == [1.0, 4.0]
+
+
+def test_a_server_that_stays_busy_is_asked_three_more_times(server, path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    server.pages["/net.pth"] = Page(status=503)
+    with pytest.raises(DownloadError, match="the server answers 503 Service Unavailable"):
+        fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+    assert (len(server.log), [pause for pause in pauses if pause]) == (4, [1.0, 4.0, 16.0])
+
+
+def test_other_errors_are_final(server, path):
+    server.pages["/net.pth"] = Page(status=403)
+    with pytest.raises(DownloadError, match="the server answers 403"):
+        fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+    assert len(server.log) == 1
+
+
+@pytest.mark.parametrize("asked, pauses", [("7", [7.0]), ("0", [1.0]), ("nonsense", [1.0]), ("100000", [])])
+def test_the_server_says_how_long_to_wait(server, path, monkeypatch, asked, pauses):
+    slept = []
+    monkeypatch.setattr(module.time, "sleep", slept.append)
+    server.pages["/net.pth"] = [Page(status=429, headers={"Retry-After": asked}), Page()]
+    with contextlib.nullcontext() if pauses else pytest.raises(DownloadError, match="answers 429"):
+        fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+    assert [pause for pause in slept if pause] == pauses
+
+
+def test_the_time_to_wait_for_may_be_a_date(server, path, monkeypatch):
+    slept = []
+    monkeypatch.setattr(module.time, "sleep", slept.append)
+    date = email.utils.formatdate(time.time() + 60, usegmt=True)
+    server.pages["/net.pth"] = [Page(status=503, headers={"Retry-After": date}), Page()]
+    fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+    assert 50 < sum(slept) <= 60
+
+
+def test_an_endless_body_is_cut_and_removed(server, path, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_UNDECLARED", 20_000_000)
+    server.pages["/net.pth"] = Page(chunked=True, endless=0)
+    with pytest.raises(DownloadError, match="sends more than 20,000,000 bytes; what came was removed"):
+        fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+    assert beside(path) == []
+
+
+def test_a_body_is_not_longer_than_declared(server, path, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST", len(CONTENT) - 1)
+    server.pages["/net.pth"] = Page()
+    with pytest.raises(DownloadError, match=r"declares 3,072,000 bytes; at most 3,071,999 are downloaded"):
+        fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+
+
+def test_a_file_that_has_no_room_is_not_begun(server, path, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    server.pages["/net.pth"] = Page()
+    with pytest.raises(DownloadError, match="3,072,000 bytes are to come, and 1,000 are free; make room"):
+        fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+
+
+def test_a_slow_server_is_left_and_the_next_try_continues(server, path, monkeypatch):
+    monkeypatch.setattr(module, "GRACE", 0.3)
+    monkeypatch.setattr(module, "SLOWEST", 1e12)
+    server.pages["/net.pth"] = Page(CONTENT[:1], chunked=True, endless=0.02)
+    begin = time.monotonic()
+    with pytest.raises(DownloadError, match=r"too slow to wait for the end; .*net\.pth\.part is kept"):
+        fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize(
+    "location", ["http://[::1", "http://[::1]:x/", "http://a b/", "http://127.0.0.1:99999/"]
+)
+def test_a_redirect_to_no_url(server, path, location):
+    server.pages["/net.pth"] = Page(b"", status=302, headers={"Location": location})
+    with pytest.raises(DownloadError, match=r"net\.pth: (leads to no valid URL|no answer)"):
+        fetch(f"{server.url}/net.pth", path, sha256=SHA256)
+
+
+def test_a_url_that_is_none(path):
+    with pytest.raises(DownloadError, match=r"http://\[::1/: leads to no valid URL"):
+        fetch("http://[::1/", path, sha256=SHA256)

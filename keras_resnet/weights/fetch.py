@@ -7,11 +7,15 @@ does it get its name. A transfer that broke off is continued. Standard library o
 from __future__ import annotations
 
 import contextlib
+import email.utils
+import errno
 import functools
 import hashlib
 import http.client
 import os
 import re
+import shutil
+import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -23,6 +27,14 @@ except ImportError:  # Windows: of two downloads of one file at once, one may fa
     fcntl = None
 
 TIMEOUT = 30.0  # seconds without an answer or a byte
+GRACE = 600.0  # seconds for a file of any size, and further ones at
+SLOWEST = 100e3  # bytes a second
+# Bytes of a file; the largest that is published has 3.7 GB. No host of weights hides the length.
+LARGEST, LARGEST_UNDECLARED = 8 << 30, 1 << 30
+# Of a server that is busy or being restarted: seconds before it is asked again, if it does not say.
+PAUSES = (1.0, 4.0, 16.0)
+LONGEST_PAUSE = 120.0
+BUSY = (429, 500, 502, 503, 504)
 CHUNK = 1 << 20  # bytes
 DIGESTS = {"sha256": r"[0-9a-f]{8}([0-9a-f]{56})?", "md5": r"[0-9a-f]{32}"}
 
@@ -36,6 +48,12 @@ class _Answer:
     body: http.client.HTTPResponse
     start: int  # offset of its first byte in the file
     total: int | None  # bytes of the whole file, if the server says
+
+    @property
+    def most(self) -> int:
+        """Bytes that the file may have."""
+        return LARGEST_UNDECLARED if self.total is None else self.total
+
     sha256: str | None  # of the whole file, if the server says
 
 
@@ -54,9 +72,10 @@ def fetch(url: str, path, *, sha256=None, md5=None, progress=None) -> Path:
             that of the whole file (``None`` if unknown).
 
     Raises:
-        DownloadError: no network, an error of the server, a transfer that broke off (the next
-            call continues it), a wrong checksum (what came is removed), a file that cannot be
-            written. A file that was at `path` is not touched then.
+        DownloadError: no network, an error of the server (one that is busy has been asked three more
+            times), a transfer that broke off or takes much too long (the next call continues it), a
+            file that is longer than declared or than any weights are, a wrong checksum (what came
+            is removed), a file that cannot be written. A file that was at `path` is not touched then.
         ValueError: `sha256` or `md5` is no digest.
     """
     path, published = Path(path), published_digest(sha256, md5)
@@ -77,6 +96,7 @@ def fetch(url: str, path, *, sha256=None, md5=None, progress=None) -> Path:
 
 def _transfer(url, part, published, progress) -> tuple[str, str] | None:
     """Bring `part` to its full length; returns the checksum that the server sent."""
+    begin = time.monotonic()
     have = part.stat().st_size if part.exists() else 0
     answer = _ask(url, have, published) if have else None
     answer = answer or _ask(url, 0, published)
@@ -84,9 +104,11 @@ def _transfer(url, part, published, progress) -> tuple[str, str] | None:
         raise DownloadError(f"{url}: the server sends no whole file of known length; try another URL.")
     done = answer.start
     with answer.body, open(part, "ab", buffering=0) as file:
+        _check_room(url, answer, part)
         file.truncate(done)
         while chunk := _read(url, answer.body, part):
             done += len(chunk)
+            _check_pace(url, done, answer, time.monotonic() - begin, part)
             while chunk:
                 chunk = chunk[file.write(chunk) :]
             if progress:
@@ -96,6 +118,23 @@ def _transfer(url, part, published, progress) -> tuple[str, str] | None:
         cut = f"the transfer ended after {done:,} of {answer.total:,} bytes"
         raise DownloadError(f"{url}: {cut}; {part} is kept, and the next try continues.")
     return answer.sha256 and ("sha256", answer.sha256)
+
+
+def _check_room(url, answer, part):
+    if answer.most > LARGEST:
+        raise DownloadError(f"{url}: declares {answer.total:,} bytes; at most {LARGEST:,} are downloaded.")
+    free, left = shutil.disk_usage(part.parent).free, (answer.total or 0) - answer.start
+    if left > free:
+        raise OSError(errno.ENOSPC, f"{left:,} bytes are to come, and {free:,} are free", str(part))
+
+
+def _check_pace(url, done, answer, seconds, part):
+    if done > answer.most:
+        part.unlink()
+        raise DownloadError(f"{url}: sends more than {answer.most:,} bytes; what came was removed.")
+    if seconds > GRACE + answer.most / SLOWEST:
+        cut = f"{done:,} bytes came in {seconds:,.0f} s, which is too slow to wait for the end"
+        raise DownloadError(f"{url}: {cut}; {part} is kept, and the next try continues.")
 
 
 def _finish(url, part, path, published, sent):
@@ -114,12 +153,11 @@ def _finish(url, part, path, published, sent):
 
 def _ask(url, start, published) -> _Answer | None:
     """Request `url` from byte `start`; ``None`` if what the server sends cannot be used."""
-    request = urllib.request.Request(url, headers={"User-Agent": "keras-resnet"})
+    redirects, headers = _Redirects(), {"User-Agent": "keras-resnet"}
     if start:
-        request.add_header("Range", f"bytes={start}-")
-    redirects = _Redirects()
+        headers["Range"] = f"bytes={start}-"
     try:
-        body = urllib.request.build_opener(redirects).open(request, timeout=TIMEOUT)
+        body = _open(urllib.request.Request(url, headers=headers), redirects)
     except urllib.error.HTTPError as error:
         error.close()
         if start and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -128,12 +166,41 @@ def _ask(url, start, published) -> _Answer | None:
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise DownloadError(f"{url}: no answer: {reason}; check the network and the proxy.") from error
+    except ValueError as error:  # of a URL, this one or one that a redirect leads to
+        raise DownloadError(f"{url}: leads to no valid URL: {error}; try another one.") from error
     answer = _understand(url, body, redirects.linked)
     # What cannot be verified is not pieced together: the file may have changed on the server.
     fits = answer and (not answer.start or (answer.start == start and (published or answer.sha256)))
     if not fits:
         body.close()
     return answer if fits else None
+
+
+def _open(request, redirects):
+    """The answer of the server; one that is busy is asked again, three times at most."""
+    opener = urllib.request.build_opener(redirects)
+    for usual in PAUSES:
+        try:
+            return opener.open(request, timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            pause = max(usual, _asked_pause(error.headers.get("Retry-After")))
+            if error.code not in BUSY or pause > LONGEST_PAUSE:
+                raise
+            error.close()
+        time.sleep(pause)
+    return opener.open(request, timeout=TIMEOUT)
+
+
+def _asked_pause(text) -> float:
+    """Seconds that a header Retry-After says: a number, or a date."""
+    if text is None:
+        return 0.0
+    if re.fullmatch(r"\d{1,9}", text.strip()):
+        return float(text)
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _understand(url, body, linked) -> _Answer | None:
@@ -171,7 +238,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _read(url, body, part):
     try:
-        return body.read(CHUNK)
+        return body.read1(CHUNK)  # what is there: `read` would wait for a whole chunk
     except (OSError, http.client.HTTPException) as error:
         cut = f"the transfer broke off: {error}"
         raise DownloadError(f"{url}: {cut}; {part} is kept, and the next try continues.") from error
