@@ -16,7 +16,7 @@ from keras_resnet.inference.artifacts import open_model
 from keras_resnet.metadata import attach_metadata
 from keras_resnet.printing import show
 from keras_resnet.report.examine import examine
-from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
+from keras_resnet.report.plots import draw_run
 from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
 from keras_resnet.training.callbacks import check_callbacks, save_as
@@ -204,8 +204,7 @@ def _open(recipe, data, image_size, settings, where):
 def _report(network, held_out, folder, history, class_names):
     findings = examine(network, held_out)
     evaluation = findings.evaluation
-    plot_curves(history, folder / "curves.png")
-    plot_confusion_matrix(evaluation.confusion, class_names, folder / "confusion_matrix.png")
+    draw_run(history, evaluation.confusion, class_names, folder)
     report_run(folder, network, findings)
     print(f"held-out images: {evaluation}", flush=True)
     return runs.Run(folder, network, history, evaluation)
