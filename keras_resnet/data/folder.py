@@ -22,7 +22,7 @@ from keras_resnet.data.contents import (
 )
 from keras_resnet.data.decode import show
 from keras_resnet.data.errors import DataError
-from keras_resnet.data.layout import Top, decide_layout, split_of, split_order
+from keras_resnet.data.layout import Top, decide_layout, split_of, split_order, splits_of
 from keras_resnet.data.names import canonical
 
 
@@ -82,8 +82,9 @@ def _look(path):
 
 def _scan_splits(root, folders, tops, unused):
     places: dict[str, str] = {}
+    names = splits_of(tops)
     for entry in folders:
-        name = split_of(entry.name)
+        name = names[entry.name]
         if name is None or not tops[entry.name].folders:
             for path in image_files(entry.path, unsupported=True):
                 unused.add(path, LEFT_OUT)
@@ -105,7 +106,8 @@ def _scan_splits(root, folders, tops, unused):
 def _within(path, split):
     """The folder of a split, or the one of the same name in it: archives often hold both."""
     top = _look(path)
-    if len(top.folders) == 1 and not top.has_images and split_of(top.folders[0]) == split:
+    same = (split_of(name) == split or name == os.path.basename(path) for name in top.folders)
+    if len(top.folders) == 1 and not top.has_images and all(same):
         inner = os.path.join(path, top.folders[0])
         return inner if _look(inner).folders else path
     return path

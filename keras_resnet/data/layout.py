@@ -44,6 +44,24 @@ def split_of(name: str) -> str | None:
     return _WORDS[found[1]][0] if found else None
 
 
+def splits_of(names: Iterable[str]) -> dict[str, str | None]:
+    """`split_of` each of the folders in one place; whatever else all of the names share does not matter.
+
+    Example:
+        >>> splits_of(["pets_train", "pets_test"])
+        {'pets_train': 'train', 'pets_test': 'test'}
+    """
+    found = {name: split_of(name) for name in names}
+    if any(found.values()) or len(found) < 2:
+        return found
+    words = {name: re.split(r"[\W_]+", canonical(name).casefold()) for name in found}
+    said = {name: [split for word in own if (split := split_of(word))] for name, own in words.items()}
+    rest = {tuple(word for word in own if not split_of(word)) for own in words.values()}
+    if len(rest) > 1 or any(len(own) != 1 for own in said.values()):
+        return found
+    return {name: own[0] for name, own in said.items()}
+
+
 def find_split(asked: str, splits: Iterable[str]) -> str | None:
     """Which of the splits is meant: that of this name, or else the only one for the same purpose.
 
@@ -108,20 +126,20 @@ def decide_layout(root: str, tops: Mapping[str, Top], layout: str | None = None)
     """
     if layout is not None:
         return check_layout(layout)
-    named = {name: top for name, top in tops.items() if split_of(name)}
+    splits = splits_of(tops)
+    named = {name: top for name, top in tops.items() if splits[name]}
     others = [name for name in tops if name not in named]
     if named and not others:
         if all(top.folders for top in named.values()):
             return "splits"
         bare = _listed(name for name, top in named.items() if not top.folders)
         raise DataError(
-            f"{root}: {bare} has the name of a split, but holds no class folders; expected "
-            f'{root}/<split>/<class>/<image>. layout="splits" leaves it out, layout="classes" reads '
-            f"{_listed(tops)} as classes."
+            f"{root}: there are no class folders in {bare}; expected {root}/<split>/<class>/<image>. "
+            f'layout="splits" leaves {bare} out, layout="classes" reads {_listed(tops)} as classes.'
         )
     if named and not all(top.has_images for top in named.values()):
         raise DataError(
-            f"{root}: {_listed(named)} could be a split and {_listed(others)} could not; "
+            f"{root}: {_listed(named)} could be splits, but not {_listed(others)}; "
             f'layout="splits" reads the classes in {_listed(named)} and leaves out {_listed(others)}, '
             f'layout="classes" reads all {len(tops)} folders as classes.'
         )
