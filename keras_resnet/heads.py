@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_resnet.copying import copy_layer
 from keras_resnet.nearest import suggest
-from keras_resnet.tails import HEADS, Tail, UnknownOutputs, decision, describe_operation, read_tail
+from keras_resnet.tails import HEADS, Tail, UnknownOutputs, decision, describe_operation, output_of, read_tail
 
 POOLS = (
     layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling1D,
@@ -48,7 +48,7 @@ def find_head(model: keras.Model, name: str | None = None) -> Head | None:
     Raises:
         ValueError: the graph does not tell, or there is no such layer.
     """
-    output = model.output
+    output = output_of(model)
     if not isinstance(output, keras.KerasTensor):
         raise ValueError(f"{model.name!r} returns several outputs; a network with one is wanted.")
     if name is not None:

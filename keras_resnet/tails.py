@@ -78,8 +78,7 @@ def units(model: keras.Model) -> int:
     Raises:
         ValueError: it returns something else.
     """
-    # A shape alone does not tell one output from a list or dict of one.
-    output = getattr(model, "output", None)
+    output = output_of(model)
     if not isinstance(output, keras.KerasTensor) or len(output.shape) != 2 or output.shape[1] is None:
         found = keras.tree.map_structure(lambda tensor: getattr(tensor, "shape", "no known shape"), output)
         raise ValueError(
@@ -87,6 +86,17 @@ def units(model: keras.Model) -> int:
             "(batch, classes)."
         )
     return output.shape[1]
+
+
+def output_of(model: keras.Model):
+    """What a model returns: a Keras tensor, a list or dict of them, or ``None`` if it has no graph.
+
+    A shape alone does not tell one output from a list or dict of one.
+    """
+    if isinstance(model, keras.Sequential):  # has no `output` until it is called
+        outputs = getattr(model, "outputs", None)
+        return outputs[0] if outputs else None
+    return getattr(model, "output", None)
 
 
 def class_count(model: keras.Model) -> int:

@@ -190,6 +190,20 @@ def test_maps_of_a_convolution_in_place_of_the_dense_layer(images):
         np.testing.assert_allclose(gradcam(model, images, 2), gradcam(logits, images, 2), atol=1e-5)
 
 
+def test_maps_of_a_sequential(images):
+    keras.utils.set_random_seed(0)
+    steps = [
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3, activation="relu"),
+        gap(),
+        dense(activation="softmax"),
+    ]
+    model = keras.Sequential([keras.Input((16, 16, 3)), *steps])
+    assert find_head(model).operations[-1].name == "classifier"
+    functional = keras.Model(model.inputs, model.outputs[0])
+    np.testing.assert_array_equal(gradcam(model, images, 1), gradcam(functional, images, 1))
+
+
 def test_maps_of_one_sigmoid_speak_for_either_class(images):
     model, both = with_head(dense(1), layers.Activation("sigmoid")), with_head(dense(2))
     kernel = np.random.default_rng(0).normal(size=(16, 1)).astype(np.float32)

@@ -239,6 +239,17 @@ def test_what_the_graph_does_not_tell_is_asked(why, steps):
     assert output_kind(classifier, "probabilities") == "probabilities"
 
 
+def test_a_sequential():
+    steps = [keras.Input((SIZE, SIZE, 3)), layers.Flatten(), layers.Dense(CLASSES)]
+    assert output_kind(keras.Sequential(steps)) == "logits"
+    assert output_kind(keras.Sequential([*steps, layers.Softmax()])) == "probabilities"
+    assert output_kind(
+        keras.Sequential([keras.Sequential([*steps, layers.Softmax()]), layers.Dropout(0.1)])
+    ) == ("probabilities")
+    with pytest.raises(ValueError, match="no head to classify with"):
+        output_kind(keras.Sequential([layers.Dense(CLASSES)]))
+
+
 def test_a_subclassed_model_has_no_graph():
     class Net(keras.Model):
         def call(self, x):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.arguments import whole
+from keras_resnet.data import images as one_image
 from keras_resnet.data.decode import read_image, show
 from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.folder import image_files
@@ -20,6 +22,7 @@ from keras_resnet.data.workers import python_function
 from keras_resnet.graphs import functional_model
 from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.fuse import fuse
+from keras_resnet.inference.kept import keep
 from keras_resnet.inference.pixels import check_takes_pixels, prepares_images
 from keras_resnet.output_kind import output_kind, to_probabilities
 from keras_resnet.tails import units
@@ -50,6 +53,9 @@ def predict(
     outputs: str | None = None,
 ) -> list[Prediction]:
     """Classify image files; `predict_to_csv` is for many of them.
+
+    The first call fuses the model, which takes seconds; further calls with the same model find what was
+    fused, until its weights change. In a loop, open the model once: `open_model`.
 
     Args:
         model: A run folder, a ``.keras`` file, a Keras model, or an `Artifact`.
@@ -101,10 +107,15 @@ def stream_predictions(
     check_model(artifact.model, top, batch_size)
     top, batch_size = int(top), int(batch_size)
     kind = output_kind(artifact.model, outputs)
-    fused = fuse(_with_features(artifact.model) if features else artifact.model, precision)
+    network = artifact.model
+    compute = keep(
+        network,
+        (precision, features),
+        lambda: fuse(_with_features(network) if features else network, precision),
+    )
     with clear_errors():
-        for batch in _batches(artifact, images, batch_size, known).as_numpy_iterator():
-            found = fused(batch["pixels"])
+        for batch in _batches(artifact, images, batch_size, known):
+            found = compute(tf.cast(batch["pixels"], tf.float32))
             probabilities = to_probabilities(found["probabilities"] if features else found, kind)
             pooled = found["features"].numpy() if features else [None] * len(probabilities)
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
@@ -140,7 +151,9 @@ def head_pool(model: keras.Model) -> keras.KerasTensor:
 
 
 def _with_features(model):
-    return functional_model(model.input, {"probabilities": model.output, "features": head_pool(model)})
+    return functional_model(
+        model.inputs[0], {"probabilities": model.outputs[0], "features": head_pool(model)}
+    )
 
 
 def _batches(artifact, images, batch_size, known):
@@ -149,10 +162,8 @@ def _batches(artifact, images, batch_size, known):
     resizes = prepares_images(artifact.model)
     size = height or width or artifact.geometry.size or USUAL_SIZE
 
-    def paths():
-        for path in _files([images] if isinstance(images, str | os.PathLike) else images):
-            if text_of_path(path) not in known:
-                yield os.fsencode(path)
+    files = _files([images] if isinstance(images, str | os.PathLike) else images)
+    paths = (os.fsencode(path) for path in files if text_of_path(path) not in known)
 
     def read(path):
         try:
@@ -170,11 +181,20 @@ def _batches(artifact, images, batch_size, known):
             image = resize_and_crop(image, size, **artifact.options)
         return {"path": path, "error": tf.ensure_shape(error, ()), "pixels": image}
 
-    dataset = tf.data.Dataset.from_generator(paths, output_signature=tf.TensorSpec((), tf.string))
+    first = list(itertools.islice(paths, 2))
+    if len(first) == 1:
+        # To make a pipeline costs more than to read one image.
+        image, error = read(first[0])
+        if not resizes:
+            image = one_image.resize_and_crop(image, size, **artifact.options)
+        return [{"path": first, "error": [error], "pixels": image[None]}]
+    dataset = tf.data.Dataset.from_generator(
+        lambda: itertools.chain(first, paths), output_signature=tf.TensorSpec((), tf.string)
+    )
     dataset = dataset.map(prepare, tf.data.AUTOTUNE, deterministic=True)
     # The models that resize take images of many sizes, one by one.
     dataset = dataset.batch(1 if resizes else batch_size).prefetch(2)
-    return dataset.with_options(fixed_parallelism())
+    return dataset.with_options(fixed_parallelism()).as_numpy_iterator()
 
 
 def _files(paths) -> Iterator[str]:

@@ -46,7 +46,7 @@ def gradcam(model: keras.Model, images, class_index=None, stage: int | None = No
     images = _check_images(images, model)
     tail = _tail(model)
     maps = _stage_maps(model, stage)
-    below = functional_model(model.input, maps)
+    below = functional_model(model.inputs[0], maps)
     above = functional_model(maps, tail.source)
     end = logits_function(tail)
 
@@ -77,8 +77,7 @@ def _tail(model):
     try:
         tail = read_tail(model)
     except ValueError as error:
-        reason = error.__cause__ or "it returns no (batch, classes)"
-        raise _no_classifier(model, reason) from error
+        raise _no_classifier(model, error.__cause__ or error) from error
     if tail.nested or tail.source is None:
         raise _no_classifier(model, "its head is in a model inside it, or one of several")
     return tail
