@@ -1,8 +1,11 @@
 """TFRecord shards: written, resumed, read in streams, and every damage named."""
 
+import hashlib
 import json
 import os
 import shutil
+import struct
+from functools import partial
 from itertools import chain
 
 import numpy as np
@@ -11,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_resnet import DataError, check_data, cli, make_dataset, prepare_tfrecords
-from keras_resnet.data import prepare, shards
+from keras_resnet.data import prepare, shards, tfrecords
 from keras_resnet.data.errors import clear_errors
 from keras_resnet.files import locked
 
@@ -197,6 +200,23 @@ def feature(*values):
     return tf.train.Feature(**{kind: lists[kind](value=values)})
 
 
+def declare(path, length):
+    """A header of any length with the right checksum, in place of the second record's."""
+    data, start = path.read_bytes(), record_ends(path)[1]
+    header = struct.pack("<Q", length)
+    path.write_bytes(data[:start] + header + struct.pack("<I", masked_crc(header)) + data[start + 12 :])
+
+
+def masked_crc(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
 def truncate(path, size):
     path.write_bytes(path.read_bytes()[:size])
 
@@ -210,19 +230,22 @@ AT_OPEN = {
     "longer": (lambda p: p.write_bytes(p.read_bytes() + bytes(9)), "bytes where the manifest says"),
 }
 # Damage that leaves the size as it is, or a manifest that was made to fit.
+LIES = {f"length 2**{bits}": (partial(declare, length=2**bits), "declares") for bits in (31, 36, 40, 48, 62)}
 AT_READ = {
-    "bit flip": (flip_bit, "damaged; `keras-resnet check-data` finds"),
-    "bit flip at the start": (lambda p: flip_bit(p, 0), "damaged"),
-    "huge length": (lambda p: p.write_bytes(b"\xff" * 8 + p.read_bytes()[8:]), "damaged"),
+    "bit flip in a length": (flip_bit, "declares"),
+    "bit flip in a record": (partial(flip_bit, at=0.53), "damaged; `keras-resnet check-data` finds"),
+    "bit flip at the start": (lambda p: flip_bit(p, 0), "declares"),
+    "huge length": (lambda p: p.write_bytes(b"\xff" * 8 + p.read_bytes()[8:]), "declares"),
     "zeros": (lambda p: p.write_bytes(bytes(p.stat().st_size)), "damaged"),
     "at a boundary": (lambda p: truncate(p, record_ends(p)[7]), "damaged"),
+    "in a length": (lambda p: truncate(p, record_ends(p)[7] + 5), "declares"),
     "no label": (lambda p: rewrite(p, image=feature(b"x")), "one integer `label`"),
     "no image": (lambda p: rewrite(p, label=feature(1)), "not one `image` of bytes"),
     "label of bytes": (lambda p: rewrite(p, image=feature(b"x"), label=feature(b"1")), "one integer `label`"),
     "two images": (lambda p: rewrite(p, image=feature(b"x", b"y"), label=feature(1)), "not one `image`"),
     "label 7": (lambda p: rewrite(p, image=feature(b"x"), label=feature(7)), "label 7 is wrong"),
     "no picture": (lambda p: rewrite(p, image=feature(b"x"), label=feature(1)), "a record: neither JPEG"),
-}  # fmt: skip
+} | LIES  # fmt: skip
 
 
 @pytest.mark.parametrize("case", AT_OPEN)
@@ -236,17 +259,53 @@ def test_wrong_size_is_found_when_the_folder_is_opened(prepared, case):
     assert problem.startswith(f"{prepared / SHARD}: ")
 
 
+def fit_manifest(folder, sha256):
+    manifest, data = json.loads((folder / "manifest.json").read_text()), (folder / SHARD).read_bytes()
+    shard = manifest["splits"]["train"]["shards"][1]
+    shard["bytes"] = len(data)
+    if sha256:
+        shard["sha256"] = hashlib.sha256(data).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 @pytest.mark.parametrize("case", AT_READ)
-def test_other_damage_is_found_when_the_shard_is_read(prepared, case):
+def test_other_damage_is_found_before_the_shard_is_read(prepared, case):
     damage, message = AT_READ[case]
     damage(prepared / SHARD)
-    manifest = json.loads((prepared / "manifest.json").read_text())
-    manifest["splits"]["train"]["shards"][1]["bytes"] = (prepared / SHARD).stat().st_size
-    (prepared / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match=rf"^\S+{SHARD}: .*{message}"):
+    fit_manifest(prepared, sha256=False)
+    with pytest.raises(DataError, match=rf"^\S+{SHARD}: damaged: its SHA-256 is \w{{64}}, not"):
         read(prepared)
     (problem,) = check_data(prepared).problems
     assert "SHA-256" in problem
+    fit_manifest(prepared, sha256=True)
+    with pytest.raises(DataError, match=rf"^\S+{SHARD}: .*({message})"):
+        read(prepared)
+
+
+def test_a_changed_image_with_the_right_checksum_is_found(prepared):
+    records = list(tf.data.TFRecordDataset(str(prepared / SHARD)).as_numpy_iterator())
+    changed = records[3].replace(b"\x89PNG", b"\x88PNG")
+    with tf.io.TFRecordWriter(str(prepared / SHARD)) as writer:
+        for record in [*records[:3], changed, *records[4:]]:
+            writer.write(record)
+    with pytest.raises(DataError, match=rf"{SHARD}: damaged: its SHA-256"):
+        read(prepared)
+
+
+def test_a_shard_is_checked_once_for_every_dataset(prepared, monkeypatch):
+    checked, check = [], tfrecords.check_records
+    monkeypatch.setattr(tfrecords, "check_records", lambda *a: checked.append(a[0]) or check(*a))
+    iterator = iter(make_dataset(prepared, image_size=8, batch_size=8))
+    for _ in range(20):
+        next(iterator)
+    assert sorted(checked) == [os.fsencode(prepared / f"train-0000{i}.tfrecord") for i in range(3)]
+
+
+def test_a_shard_that_is_no_regular_file(prepared):
+    (prepared / SHARD).unlink()
+    os.mkfifo(prepared / SHARD)
+    with pytest.raises(DataError, match=rf"{SHARD}: the shard cannot be read: it is a FIFO"):
+        make_dataset(prepared)
 
 
 UNEVEN = {"format": shards.FORMAT, "classes": ["a"], "splits": {"train": {"shards": [], "counts": [3]}}}

@@ -1,9 +1,14 @@
 """Datasets of tensorflow-datasets: a small one made here, and the real ones where they are."""
 
+import os
+import shutil
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from test_shards import declare, flip_bit, record_ends, truncate
 
 from keras_resnet import DataError, make_dataset
 from keras_resnet.data import order, sources
@@ -194,6 +199,44 @@ def test_other_tasks_are_refused(data_dir):
         DataError, match="words is not for image classification: its features are label, text"
     ):
         make_dataset("words", data_dir=data_dir, download=False)
+
+
+def damaged(data_dir, folder, name, split, damage):
+    copy = shutil.copytree(data_dir, folder / "tfds")
+    (path,) = copy.glob(f"{name}/1.0.0/*-{split}.tfrecord-00000-of-00001")
+    damage(path)
+    return copy, path
+
+
+DAMAGES = {
+    "length of a record": (partial(declare, length=2**40), "the record at .* declares 1,099,511,627,776"),
+    "record": (partial(flip_bit, at=0.53), "a record cannot be read"),
+    "end": (lambda path: truncate(path, record_ends(path)[3]), "a record cannot be read"),
+    "middle of a record": (lambda path: truncate(path, record_ends(path)[3] + 40), "declares"),
+    "whole file": (lambda path: path.unlink(), "cannot be read: No such file"),
+    "FIFO": (lambda path: (path.unlink(), os.mkfifo(path)), "cannot be read: it is a FIFO"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["fixed", "varied"])
+def test_damaged_files_are_named(data_dir, tmp_path, name, damage):
+    harm, message = DAMAGES[damage]
+    folder, path = damaged(data_dir, tmp_path, name, "train", harm)
+    with pytest.raises(DataError, match=rf"^{path}: .*{message}"):
+        list(make_dataset(name, data_dir=folder, batch_size=4, image_size=4, training=False))
+
+
+def test_a_damaged_image_in_memory_is_named(data_dir, tmp_path):
+    def harm(path):
+        records = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            for record in records:
+                writer.write(record.replace(b"IDAT", b"IDAX"))
+
+    folder, _ = damaged(data_dir, tmp_path, "fixed", "train", harm)
+    with pytest.raises(DataError, match=r"^fixed/train: damaged record: [^\n]+"):
+        make_dataset("fixed", data_dir=folder, batch_size=4)
 
 
 def test_real_fashion_mnist(shared):

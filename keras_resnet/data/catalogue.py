@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 
@@ -12,9 +11,10 @@ import tensorflow_datasets as tfds
 
 from keras_resnet.data import sources
 from keras_resnet.data.decode import decode_image
-from keras_resnet.data.errors import DataError
+from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.labels import check_label, check_labels
 from keras_resnet.data.layout import find_split
+from keras_resnet.data.tfrecords import checked_files, lost_record
 from keras_resnet.nearest import suggest
 
 _VERSION = re.compile(r"/(\d+\.(?:\d+|\*)\.(?:\d+|\*))$")
@@ -127,8 +127,14 @@ def _batches(builder, key):
         return builder.as_dataset(split=key, decoders=decoders, shuffle_files=False).batch(256)
     # `as_dataset` parses record by record, which takes most of the time that CIFAR-10 needs.
     files = builder.info.splits[key].file_instructions
-    parts = [tf.data.TFRecordDataset(f.filename).skip(f.skip).take(f.take) for f in files]
-    records = functools.reduce(tf.data.Dataset.concatenate, parts)
+    starts = tf.constant([f.skip for f in files], tf.int64)
+    counts = tf.constant([f.take for f in files], tf.int64)
+
+    def of_file(number, path):
+        found = tf.data.TFRecordDataset(path).ignore_errors().concatenate(lost_record(path))
+        return found.skip(starts[number]).take(counts[number])
+
+    records = checked_files([f.filename for f in files]).flat_map(of_file)
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
     return records.batch(256).map(lambda batch: tf.io.parse_example(batch, features))
 
@@ -147,10 +153,15 @@ def _in_memory(builder, key, size, shape):
     labels = np.empty(size, np.int64)
     filled = 0
     decoded = _batches(builder, key).map(decode, tf.data.AUTOTUNE, deterministic=True)
-    for some, classes in decoded.as_numpy_iterator():
-        count = len(classes)
-        images[filled : filled + count], labels[filled : filled + count] = some, classes
-        filled += count
+    try:
+        with clear_errors():
+            for some, classes in decoded.as_numpy_iterator():
+                count = len(classes)
+                images[filled : filled + count], labels[filled : filled + count] = some, classes
+                filled += count
+    except tf.errors.OpError as error:
+        reason = error.message.partition("}} ")[2].partition("\n")[0] or error.message
+        raise DataError(f"{builder.name}/{key}: damaged record: {reason}") from error
     if filled != size:
         raise DataError(f"{builder.name}/{key} holds {filled} images where its record says {size}.")
     return images, labels

@@ -3,7 +3,7 @@
 A record is a `tf.train.Example` of `image` (the encoded file), `label` (a position in the
 manifest's classes) and `file_name`. Every damage ends in a `DataError` that names the shard: sizes
 are compared with the manifest when a folder is opened, TensorFlow checks the CRC of every
-record that it reads, and `check_data` the SHA-256 of every shard.
+record that it reads, and each shard's lengths and SHA-256 are compared before it reads the shard.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from google.protobuf.message import DecodeError
 
 from keras_resnet.data.decode import decode_image, show
 from keras_resnet.data.errors import DataError
+from keras_resnet.data.tfrecords import check_records, checked_files
+from keras_resnet.files import open_regular
 
 MANIFEST = "manifest.json"
 FORMAT = "keras-resnet shards 1"
@@ -72,20 +74,21 @@ def read_manifest(folder: str) -> tuple[tuple[str, ...], dict[str, Split]]:
 
 
 def records(folder: str, split: Split) -> tf.data.Dataset:
-    """The records of a split as ``(record, number of its shard)``; one that cannot be read is empty."""
-    paths = [os.fsencode(os.path.join(folder, shard.file)) for shard in split.shards]
-    counts = [shard.images for shard in split.shards]
+    """The records of a split as ``(record, number of its shard)``; one that cannot be read is empty.
 
-    def of_shard(number, path, count):
+    A shard is compared with its SHA-256 before its first record is read.
+    """
+    paths = [os.path.join(folder, shard.file) for shard in split.shards]
+    counts = tf.constant([shard.images for shard in split.shards], tf.int64)
+
+    def of_shard(number, path):
         # After an error the rest of a file is lost, and the error itself names no file.
         found = tf.data.TFRecordDataset(path).ignore_errors()
         lost = tf.data.Dataset.from_tensors("").repeat()
-        return found.concatenate(lost).take(count).map(lambda record: (record, number))
+        return found.concatenate(lost).take(counts[number]).map(lambda record: (record, number))
 
-    shards = tf.data.Dataset.from_tensor_slices((paths, tf.constant(counts, tf.int64))).enumerate()
-    return shards.flat_map(lambda number, shard: of_shard(number, *shard)).apply(
-        tf.data.experimental.assert_cardinality(sum(counts))
-    )
+    files = checked_files(paths, [shard.sha256 for shard in split.shards])
+    return files.flat_map(of_shard).apply(tf.data.experimental.assert_cardinality(sum(split.counts)))
 
 
 def read_record(record: bytes, shard: str, classes: int, choose=None, least: int = 0):
@@ -112,17 +115,15 @@ def read_record(record: bytes, shard: str, classes: int, choose=None, least: int
 
 def digest(path: str) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_shard(folder: str, shard: Shard) -> str | None:
-    """What is wrong with a shard, if anything: its size or its SHA-256."""
-    path = os.path.join(folder, shard.file)
+    """What is wrong with a shard, if anything: its size, its SHA-256 or the lengths of its records."""
     try:
         check_size(folder, shard)
-        if (found := digest(path)) != shard.sha256:
-            return f"{show(path)}: its SHA-256 is {found}, not the manifest's {shard.sha256}."
+        check_records(os.path.join(folder, shard.file), shard.sha256)
     except DataError as error:
         return str(error)
     return None
@@ -132,7 +133,8 @@ def check_size(folder: str, shard: Shard) -> None:
     """Raise `DataError` where a shard is missing, empty or of another size than the manifest says."""
     path = os.path.join(folder, shard.file)
     try:
-        size = os.path.getsize(path)
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise DataError(f"{show(path)}: the shard cannot be read: {error.strerror}.") from error
     if size != shard.bytes or shard.images < 1:
