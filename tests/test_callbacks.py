@@ -13,6 +13,7 @@ import keras_resnet as kr
 from keras_resnet.metadata import metadata_of, restore_metadata
 from keras_resnet.training.checkpoint import Checkpoint
 from keras_resnet.training.ema import EMA
+from keras_resnet.training.losses import Accuracy, softmax_cross_entropy
 
 SETTINGS = {
     "epochs": 2, "warmup_epochs": 0, "steps_per_epoch": 2, "batch_size": 16,
@@ -176,6 +177,7 @@ def test_an_average_within_an_average():
     model = base()
     ema = EMA(0.5)
     ema.set_model(model)
+    ema.on_train_batch_end(0)
     trained = [v.numpy() for v in model.weights]
     ema.swap_in()
     model.weights[0].assign(model.weights[0] + 1)
@@ -240,3 +242,31 @@ def test_data_that_end_too_early_or_never(train, validation, message):
     with pytest.raises(kr.DataError, match=message):
         kr.finetune(base(), make(*train), make(*validation), epochs=2, callbacks=[count])
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    "epochs, every, down_to", [(3, 1, "stem"), (6, 2, "stem"), (2, 1, "stage1"), (1, 1, "stage2")]
+)
+def test_each_part_has_an_epoch_to_join_in(epochs, every, down_to):
+    with pytest.raises(ValueError, match=f"'{down_to}' would join after epoch .* of epochs={epochs}"):
+        finetuned([], epochs=epochs, unfreeze_every=every, down_to=down_to)
+
+
+def test_an_average_that_was_never_updated_is_not_evaluated(tmp_path):
+    settings = SETTINGS | {"ema": 0.9, "ema_every": 100}
+    run = kr.train(settings=settings, out=tmp_path / "run")
+    names = ("model.keras", "model_as_trained.keras")
+    average, trained = (keras.saving.load_model(tmp_path / "run" / name) for name in names)
+    for value, expected in zip(average.weights, trained.weights, strict=True):
+        np.testing.assert_array_equal(value.numpy(), expected.numpy())
+    assert run.history[-1]["test_loss"] == pytest.approx(run.evaluation.loss, rel=1e-4)
+
+
+def test_functions_of_the_training_have_names_in_files():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.compile("sgd", softmax_cross_entropy, metrics=[Accuracy()])
+    other = keras.Sequential.from_config(model.get_config())
+    other.compile_from_config(json.loads(json.dumps(model.get_compile_config())))
+    x, y = np.eye(2, dtype="float32"), np.array([0, 2])
+    other.set_weights(model.get_weights())
+    assert other.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0))

@@ -71,8 +71,11 @@ class EMA(keras.callbacks.Callback):
             self.swap_out()
 
     def swap_in(self):
-        """Put the average into the model, and keep the weights as trained."""
-        if not self._swapped and self._averages is not None:
+        """Put the average into the model, and keep the weights as trained.
+
+        Before the first update the model keeps its weights: the average is still that of the initial ones.
+        """
+        if not self._swapped and self.updates:
             _copy(self.model.weights, self._trained)
             _copy(self._averages, self.model.weights)
             self._swapped = True

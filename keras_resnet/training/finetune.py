@@ -119,7 +119,7 @@ def finetune(
         softmax_cross_entropy,
         metrics=[Accuracy()],
     )
-    later = joining[-2::-1] if unfreeze_every else []
+    later = _joining_later(joining, unfreeze_every, epochs)
     ours = [_Unfreezing({(i + 1) * unfreeze_every: part for i, part in enumerate(later)}, norms)]
     if patience:
         ours.append(keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True))
@@ -234,6 +234,18 @@ class _Unfreezing(keras.callbacks.Callback):
         if epoch in self._joins:
             unfreeze(self.model, self._joins[epoch], norms=self._norms)
             self.model.make_train_function()  # `fit` makes it once, at its start
+
+
+def _joining_later(joining, unfreeze_every, epochs):
+    """The parts that join one after another, of which each must have an epoch to train in."""
+    later = joining[-2::-1] if unfreeze_every else []
+    if len(later) * unfreeze_every >= epochs:
+        raise ValueError(
+            f"unfreeze_every={unfreeze_every}: {later[-1]!r} would join after epoch "
+            f"{len(later) * unfreeze_every} of epochs={epochs} and never train; give more epochs, a smaller "
+            "unfreeze_every or a down_to nearer to the head."
+        )
+    return later
 
 
 def _optimizer(steps, learning_rate, weight_decay, layer_decay, stages):

@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable("keras_resnet")
 def softmax_cross_entropy(labels, logits):
     """Cross-entropy of the softmax."""
     if _is_soft(labels, logits):
@@ -17,6 +18,7 @@ def softmax_cross_entropy(labels, logits):
     return ops.sparse_categorical_crossentropy(ops.cast(labels, "int32"), logits, from_logits=True)
 
 
+@keras.saving.register_keras_serializable("keras_resnet")
 def sigmoid_cross_entropy(labels, logits):
     """Mean over the classes of the binary cross-entropy of each one's sigmoid (arXiv:2110.00476)."""
     if not _is_soft(labels, logits):
@@ -33,12 +35,17 @@ def accuracy(labels, logits):
     return ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(labels, "int32")), "float32")
 
 
+@keras.saving.register_keras_serializable("keras_resnet")
 class Accuracy(keras.metrics.MeanMetricWrapper):
     """`accuracy`, of which Keras's callbacks know that more is better."""
 
-    def __init__(self, name="accuracy"):
-        super().__init__(accuracy, name=name)
+    def __init__(self, name="accuracy", dtype=None):
+        super().__init__(accuracy, name=name, dtype=dtype)
         self._direction = "up"
+
+    def get_config(self):
+        """Return what `from_config` needs."""
+        return {"name": self.name, "dtype": self.dtype}
 
 
 LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
