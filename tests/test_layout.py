@@ -1,5 +1,7 @@
 """Folders are splits or classes by their names and by what they hold."""
 
+import os
+
 import pytest
 from PIL import Image
 
@@ -76,6 +78,9 @@ def test_names_for_the_same_purpose_find_the_split(tree):
     for split in ("val", "validation", "dev", "held_out"):
         assert make_dataset(root, split, training=False).num_examples == 6
     assert find_split("val", ["train", "dev", "eval"]) is None
+    assert find_split("held_out", ["train", "test", "eval", "dev", "val"]) == "val"
+    assert find_split("held_out", ["train", "Testing"]) == "Testing"
+    assert find_split("held_out", ["train"]) is None
 
 
 def test_splits_without_training_images(tree, tmp_path):
@@ -138,6 +143,15 @@ def test_mixture_is_refused_with_both_readings(tree, case):
     assert make_dataset(root, "train", layout="splits", batch_size=1).class_names == tuple(
         sorted({name.split("/")[1] for name in MIXED[case] if name.startswith("train")})
     )
+
+
+def test_a_class_of_an_unsupported_format_is_named(tree):
+    """The structure is that of classes; what is wrong is the format."""
+    root = tree(*of(".", "bus", "train"))
+    for i in range(2):
+        os.rename(f"{root}/train/{i}.png", f"{root}/train/{i}.tif")
+    with pytest.raises(DataError, match=r"train/0\.tif: this format is not supported"):
+        make_dataset(root)
 
 
 def test_split_without_class_folders_is_refused(tree):

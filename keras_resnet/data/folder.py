@@ -74,10 +74,11 @@ def open_folder(root: str, layout: str | None = None, unused: Unused | None = No
 
 
 def _look(path):
-    """What is directly in a folder; files of unknown content count only where nothing else is."""
+    """What is directly in a folder."""
     found = [entry for entry in entries(path) if not is_hidden(entry)]
     folders = tuple(entry.name for entry in found if is_folder(entry))
-    return Top(any(not is_folder(entry) and why_not(entry) is None for entry in found), folders)
+    images = (not is_folder(entry) and why_not(entry) in (None, UNSUPPORTED) for entry in found)
+    return Top(any(images), folders)
 
 
 def _scan_splits(root, folders, tops, unused):

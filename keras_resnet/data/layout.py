@@ -16,12 +16,12 @@ TRAINING, VALIDATION, HELD_OUT, TEST = PURPOSES = ("training", "validation", "he
 _WORDS = {
     **dict.fromkeys(("train", "training", "trn"), ("train", TRAINING)),
     **dict.fromkeys(("validation", "validate", "validating"), ("validation", VALIDATION)),
-    **dict.fromkeys(("test", "testing", "tst"), ("test", TEST)),
+    "val": ("val", VALIDATION),
+    "valid": ("valid", VALIDATION),
     **dict.fromkeys(("dev", "devel", "development"), ("dev", VALIDATION)),
     **dict.fromkeys(("eval", "evaluation", "evaluate"), ("eval", VALIDATION)),
     **dict.fromkeys(("heldout", "holdout"), ("held_out", HELD_OUT)),
-    "val": ("val", VALIDATION),
-    "valid": ("valid", VALIDATION),
+    **dict.fromkeys(("test", "testing", "tst"), ("test", TEST)),
 }
 _AFFIX = (
     r"(?:\d+|data|sets?|images?|imgs?|photos?|pictures?|pics?|split|seg|samples?|folder|dir|ilsvrc|cropped|"
