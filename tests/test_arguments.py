@@ -7,6 +7,7 @@ import pytest
 
 import keras_resnet as kr
 from keras_resnet import arguments
+from keras_resnet.training.ema import EMA
 from keras_resnet.training.recipe import override
 from keras_resnet.training.recipes import RECIPES
 
@@ -245,3 +246,27 @@ def test_predict_refuses_what_cannot_be_meant(options, save_image):
     (name,) = options
     with pytest.raises(ValueError, match=f"^{name}="):
         kr.predict(tiny(), save_image("a.png"), **options)
+
+
+@pytest.mark.parametrize(
+    "make, options",
+    [
+        (kr.Checkpoint, {"keep": 1}), (kr.Checkpoint, {"keep": "2"}), (kr.Checkpoint, {"every": 0}),
+        (kr.Checkpoint, {"every": 1.5}), (kr.Checkpoint, {"minutes": 0}), (kr.Checkpoint, {"minutes": "1"}),
+        (EMA, {"decay": 1}), (EMA, {"decay": "0.9"}), (EMA, {"every": 0}),
+    ],
+)  # fmt: skip
+def test_callbacks_refuse_what_cannot_be_meant(make, options, tmp_path):
+    (name,) = options
+    required = {"folder": tmp_path} if make is kr.Checkpoint else {"decay": 0.9}
+    with pytest.raises(ValueError, match=f"^{name}="):
+        make(**required | options)
+    assert kr.Checkpoint(tmp_path, keep=np.int64(3), every=2.0, minutes=np.float32(1)).keep == 3
+
+
+def test_features_takes_a_stage_or_several():
+    model = tiny()
+    assert list(kr.features(model, 2).output) == ["stage2"]
+    assert list(kr.features(model, np.array([1, 2])).output) == ["stage1", "stage2"]
+    with pytest.raises(ValueError, match="'1' must be a whole number"):
+        kr.features(model, "12")

@@ -311,3 +311,13 @@ def test_the_command(tmp_path, capsys):
     assert (tmp_path / "run" / "basic.onnx.labels.txt").read_text().startswith("ant\nbee\n")
     assert main(["export", str(tmp_path / "run"), "--format", "onnx"]) == 2
     assert "basic.onnx exists; remove it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["onnx", "litert", "openvino"])
+@pytest.mark.parametrize("data", [b"", b"nonsense", bytes(5000)])
+def test_a_damaged_export_is_named(format, data, tmp_path):
+    runtimes(format)
+    path = tmp_path / f"net{formats.FORMATS[format].suffix}"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"{path.name} cannot be opened: "):
+        open_export(path)

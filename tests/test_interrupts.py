@@ -1,10 +1,12 @@
 """Ctrl-C and SIGTERM leave whole files or none."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -152,3 +154,18 @@ def test_ctrl_c_while_tensorflow_is_imported(tmp_path):
     assert process.communicate(timeout=120) == ("", "")
     assert process.returncode == 130
     assert os.listdir(tmp_path) == []
+
+
+def test_one_of_runs_that_begin_at_once_gets_the_folder(tmp_path):
+    def begin(_):
+        try:
+            return runs.create(tmp_path / "run", {"model": "a", "seed": 0}, ["cat"]).name
+        except (ValueError, FileExistsError) as error:
+            return str(error)
+
+    # Locks are those of open files, so that threads stand for processes.
+    with ThreadPoolExecutor(4) as pool:
+        said = sorted(pool.map(begin, range(4)), key=len)
+    assert said[0] == "run"
+    assert all(re.search("is in use by|exists and is not an empty folder", text) for text in said[1:])
+    assert read_config(tmp_path / "run") == {"model": "a", "seed": 0}

@@ -10,8 +10,8 @@ from keras_resnet.report.plots import draw_run, plot_bars, plot_confusion_matrix
 from keras_resnet.summary import shape_table
 
 NAMES = [
-    "$x$", "$\\frac{$", "a_b^c", "\\alpha", "$", "$$", "100 $ to 200 $", "_hidden", "a\nb", "\x1b[2J", "x" * 500,
-    "",    "שלום", "猫", "\N{CAT FACE}", "%s {0}", "&<b>", "\udcff", "\x00",
+    "$x$", "$\\frac{$", "a_b^c", "\\alpha", "$", "$$", "100 $ to 200 $", "_hidden", "a\nb", "\x1b[2J",
+    "x" * 500, "",    "שלום", "猫", "\N{CAT FACE}", "%s {0}", "&<b>", "\udcff", "\x00",
 ]  # fmt: skip
 HISTORY = [
     dict(epoch=1, loss=2.0, test_loss=np.nan, train_accuracy=0.5, test_accuracy=0.4, learning_rate=np.inf)

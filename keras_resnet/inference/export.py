@@ -34,6 +34,7 @@ from keras_resnet.inference.preparation import preparation_of
 from keras_resnet.inference.rebuild import from_prepared, lowest_precision, rebuild
 from keras_resnet.nearest import suggest
 from keras_resnet.output_kind import output_kind, to_probabilities
+from keras_resnet.printing import show
 from keras_resnet.run_files import HISTORY, read_history
 
 # Images for int8 calibration: what NNCF takes by default.
@@ -276,7 +277,7 @@ def _versions(kind):
 def _write_companions(prefix, artifact, transform, card):
     os.makedirs(os.path.dirname(prefix), exist_ok=True)
     texts = {
-        "labels.txt": "".join(f"{name}\n" for name in artifact.class_names),
+        "labels.txt": "".join(f"{show(name)}\n" for name in artifact.class_names),
         "transform.json": json.dumps(transform, indent=2) + "\n",
         "card.json": json.dumps(card, indent=2) + "\n",
     }

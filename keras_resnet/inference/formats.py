@@ -19,6 +19,7 @@ import numpy as np
 from keras_resnet.inference.check import BARS
 from keras_resnet.inference.preparation import Preparation
 from keras_resnet.inference.saved_model import open_saved_model, write_saved_model
+from keras_resnet.printing import show
 from keras_resnet.run_files import parse_json, read_text
 
 # The newest that tf2onnx 1.17 writes.
@@ -228,7 +229,7 @@ def open_export(path):
         probabilities ``(batch, classes)``.
 
     Raises:
-        ValueError: `path` is neither.
+        ValueError: `path` is neither, or its runtime cannot read it.
     """
     path = Path(path)
     if (path / "saved_model.pb").is_file():
@@ -239,7 +240,15 @@ def open_export(path):
         endings = ", ".join(kind.suffix for kind in FORMATS.values() if kind.suffix)
         raise ValueError(f"{path}: expected a file that ends in {endings}, or the folder of a SavedModel.")
     card = path.with_name(f"{path.name}.card.json")
-    return kind.open(str(path), _precision(card) if card.is_file() else None)
+    precision = _precision(card) if card.is_file() else None
+    try:
+        return kind.open(str(path), precision)
+    except ImportError:
+        raise
+    # What a runtime raises on a damaged file is everything.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:500]
+        raise ValueError(f"{show(path)} cannot be opened: {type(error).__name__}: {reason}") from error
 
 
 def _precision(card):

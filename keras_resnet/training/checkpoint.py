@@ -13,6 +13,7 @@ from pathlib import Path
 
 import keras
 
+from keras_resnet.arguments import real, whole
 from keras_resnet.training import runs, snapshots, states
 
 
@@ -71,8 +72,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, folder, callbacks=(), *, every=None, minutes=None, keep=2, config=None):
         super().__init__()
-        if keep < 2 or (every is not None and every < 1) or (minutes is not None and minutes <= 0):
-            raise ValueError(f"keep={keep} must be at least 2, every={every} and minutes={minutes} above 0.")
+        keep = whole("keep", keep, least=2)
+        every = None if every is None else whole("every", every)
+        minutes = None if minutes is None else real("minutes", minutes, above=0)
         for callback in callbacks:
             states.check(callback)
         self.folder, self.callbacks = Path(folder), list(callbacks)

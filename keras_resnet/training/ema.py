@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.arguments import rate, whole
+
 
 class EMA(keras.callbacks.Callback):
     """Average weights and statistics over the training, and evaluate the average.
@@ -27,9 +29,7 @@ class EMA(keras.callbacks.Callback):
 
     def __init__(self, decay: float, every: int = 1):
         super().__init__()
-        if not 0 <= decay < 1 or every < 1:
-            raise ValueError(f"decay={decay} must be in [0, 1), every={every} at least 1.")
-        self.decay, self.every = decay, every
+        self.decay, self.every = rate("decay", decay), whole("every", every)
         self.steps = self.updates = 0
         self._averages = self._trained = None
         self._training = self._swapped = False

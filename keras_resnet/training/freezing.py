@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.arguments import whole
 from keras_resnet.nearest import suggest
 
 NORMS = (keras.layers.BatchNormalization, keras.layers.GroupNormalization)
@@ -72,8 +73,7 @@ def recalibrate_bn(model: keras.Model, dataset, steps: int) -> keras.Model:
     Raises:
         ValueError: the dataset has fewer, or `steps` is below 1.
     """
-    if steps < 1:
-        raise ValueError(f"steps={steps} must be at least 1.")
+    steps = whole("steps", steps)
     layers = list(_batch_norms(model))
     if not layers:
         return model

@@ -25,6 +25,8 @@ from keras_resnet.inference.evaluate import Evaluation
 from keras_resnet.processor import processor
 from keras_resnet.run_files import CLASSES, CONFIG, ENVIRONMENT, write_classes
 
+_LOCK = "lock"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -45,14 +47,20 @@ def create(out, config: dict, class_names) -> Path:
     if out is None:
         out = Path("runs", f"{time.strftime('%Y%m%d-%H%M%S')}-{config['model']}-seed{config['seed']}")
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists and is not an empty folder; choose another for this run.")
+    _check_empty(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
-    write_classes(folder / CLASSES, class_names)
-    # Last: with it the folder is a run.
-    write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
+    with locked(folder):
+        _check_empty(folder)  # another run may have come in between
+        write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
+        write_classes(folder / CLASSES, class_names)
+        # Last: with it the folder is a run.
+        write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     return folder
+
+
+def _check_empty(folder):
+    if folder.exists() and (not folder.is_dir() or any(file.name != _LOCK for file in folder.iterdir())):
+        raise FileExistsError(f"{folder} exists and is not an empty folder; choose another for this run.")
 
 
 def write_history(rows: list[dict], path) -> None:
@@ -78,7 +86,7 @@ def locked(folder):
         ValueError: another run holds the folder.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with files.locked(Path(folder, "lock"), folder):
+    with files.locked(Path(folder, _LOCK), folder):
         yield
 
 
