@@ -50,6 +50,8 @@ def attach_metadata(model: keras.Model, *, class_names=None, geometry: Geometry 
     """
     if class_names is not None:
         names = tuple(map(str, class_names))
+        if len(names) == 1:
+            raise ValueError(f"a single class, {names[0]!r}, leaves {model.name!r} nothing to tell apart.")
         if not _fits(names, model):
             classes = max(model.output_shape[-1], 2)
             raise ValueError(f"{len(names)} class names for the {classes} classes of {model.name!r}.")

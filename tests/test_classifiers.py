@@ -162,5 +162,5 @@ def test_the_command_line_is_told(image, folder, tmp_path, capsys):
 def test_names_of_one_output():
     model = classifier(layers.Activation("sigmoid"))
     assert metadata_of(attach_metadata(model, class_names=["cat", "dog"])).class_names == ("cat", "dog")
-    with pytest.raises(ValueError, match="1 class names for the 2 classes"):
+    with pytest.raises(ValueError, match="a single class, 'dog', leaves 'classifier' nothing"):
         attach_metadata(model, class_names=["dog"])

@@ -1,6 +1,7 @@
 """What predict has fused is kept for a model, and never longer than its weights."""
 
 import gc
+import time
 import weakref
 
 import keras
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from keras_resnet import DataError, build_resnet, predict
+from keras_resnet import DataError, build_resnet, build_resnet18, predict
 from keras_resnet.inference import kept
 from keras_resnet.inference import predict as module
 from keras_resnet.inference.artifacts import to_artifact
@@ -44,7 +45,7 @@ def image(save_image):
 
 def check(model, image):
     """That predict says what the model says."""
-    expected = model.predict(keras.utils.img_to_array(keras.utils.load_img(image))[None], verbose=0)[0]
+    expected = model(keras.utils.img_to_array(keras.utils.load_img(image))[None], training=False).numpy()[0]
     found = dict(predict(model, image)[0].classes)
     assert found == {str(i): pytest.approx(p, abs=1e-5) for i, p in enumerate(expected)}
 
@@ -58,11 +59,27 @@ def assign_one(model):
     model.get_layer("head").bias.assign([0.0, 3.0, 0.0, 0.0])
 
 
+def train_with_xla(model):
+    model.compile(keras.optimizers.SGD(1.0), "sparse_categorical_crossentropy", jit_compile=True)
+    model.fit(np.full((2, 8, 8, 3), 9, np.uint8), np.array([1, 2]), verbose=0)
+
+
+def with_adapters(model):
+    model.get_layer("head").enable_lora(2)
+    model.get_layer("head").lora_kernel_b.assign(np.ones((2, 4)) * [1, 9, 1, 1])
+
+
 def bigger(model):
     model.set_weights([2 * w for w in model.get_weights()])
 
 
-CHANGES = {"fit": train, "assign": assign_one, "set_weights": bigger}
+CHANGES = {
+    "fit": train,
+    "fit with XLA": train_with_xla,
+    "assign": assign_one,
+    "set_weights": bigger,
+    "adapters": with_adapters,
+}
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -92,6 +109,19 @@ def test_with_a_sequential_of_sixteen_bits(image, fused):
     assert len(fused) == 1
     model.layers[-1].bias.assign([0, 0, 9, 0])
     assert predict(model, image)[0].classes != before
+    assert len(fused) == 2
+
+
+def test_statistics_of_an_adapted_layer(image, fused):
+    normalization = layers.Normalization()
+    normalization.adapt(np.array([[0.0], [200.0]]))
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), normalization, layers.Flatten(), layers.Dense(4, "softmax")]
+    )
+    for values in ([[0.0], [200.0]], [[100.0], [900.0]]):
+        normalization.adapt(np.array(values))
+        check(model, image)
     assert len(fused) == 2
 
 
@@ -142,3 +172,21 @@ def test_one_image_is_read_as_many_are(save_image, tmp_path):
         predict(artifact, tmp_path / "bad.png")
     assert predict(artifact, []) == []
     assert tf.executing_eagerly()
+
+
+@pytest.mark.slow
+def test_a_further_call_costs_what_the_network_costs(save_image):
+    """At most 1.5 times a call of the fused model with the same pixels."""
+    model = build_resnet18(normalization=(0.5, 0.25))
+    artifact, path = to_artifact(model), save_image("photo.jpg", size=(300, 260))
+    fused, pixels = module.fuse(model, "float32"), np.zeros((1, 224, 224, 3), np.uint8)
+    calls = {"predict": lambda: predict(artifact, path), "fused": lambda: fused(pixels).numpy()}
+    times = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(40):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    assert np.median(times["predict"]) < 1.5 * np.median(times["fused"])

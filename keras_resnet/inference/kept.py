@@ -41,10 +41,15 @@ class _Kept:
         self.function, self._store = fused.function, fused.store
         self._weights = list(model.weights)
         variables = [weight.value for weight in self._weights if weight.shape.num_elements() != 0]
-        with tf.init_scope():
-            self._read = tf.function(
-                lambda: [_value(variable) for variable in variables], autograph=False
-            ).get_concrete_function()
+
+        def read():
+            return [_value(variable) for variable in variables]
+
+        def equal(values):
+            return tf.reduce_all([tf.reduce_all(a == b) for a, b in zip(read(), values, strict=True)])
+
+        self._read = tf.function(read, autograph=False).get_concrete_function()
+        self._equal = tf.function(equal, autograph=False)
         self._values = self._read()
         self._on_cpu = all(value.device.endswith("CPU:0") for value in self._values)
         self._addresses = list(map(_address, self._values)) if self._on_cpu else []
@@ -55,10 +60,9 @@ class _Kept:
             a is not b for a, b in zip(weights, self._weights, strict=True)
         ):
             return False
-        values = self._read()
         if self._on_cpu:
-            return list(map(_address, values)) == self._addresses
-        return all(bool(tf.reduce_all(a == b)) for a, b in zip(values, self._values, strict=True))
+            return list(map(_address, self._read())) == self._addresses
+        return bool(self._equal(self._values))
 
 
 def _value(variable):
