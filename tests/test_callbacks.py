@@ -167,9 +167,9 @@ def test_in_train_the_file_holds_what_was_evaluated(tmp_path):
         found = kr.evaluate(keras.saving.load_model(tmp_path / f"e{epoch}.keras"), held_out)
         assert found.top1 == pytest.approx(row["test_accuracy"], abs=1e-6)
         assert found.loss == pytest.approx(row["test_loss"], rel=1e-4)
-    images = next(iter(held_out))[0].numpy()[:4]
-    (found,) = plain(images, tmp_path / "e2.keras")
-    np.testing.assert_allclose(found, run.model.predict(images, verbose=0), atol=1e-6)
+    last = keras.saving.load_model(tmp_path / "e2.keras")
+    for value, expected in zip(last.weights, run.model.weights, strict=True):
+        np.testing.assert_array_equal(value.numpy(), expected.numpy())
     assert (tmp_path / "b.keras").is_file()
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from keras_resnet import make_dataset, train
+from keras_resnet import evaluate, make_dataset, predict, train, write_report
 from keras_resnet.cli import main
 from keras_resnet.data.identity import digest
 from keras_resnet.data.mixing import mix_dataset
@@ -129,7 +129,7 @@ def page_of(run):
     compare_page([record, record])
 
 
-@pytest.mark.parametrize("seed", range(600))
+@pytest.mark.parametrize("seed", range(200))
 def test_reading_a_mutated_run(run, seed):
     path = mutate(run, random.Random(seed))
     attempt(lambda: page_of(run), run, path)
@@ -141,22 +141,38 @@ def resume(run):
     train(**begun, out=run, resume=True, download=False)
 
 
-def check_mutants(run, whole, seeds):
+def check_mutants(run, whole, seeds, call):
     for seed in seeds:
         path = mutate(run, random.Random(seed))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            attempt(lambda: resume(run), run, path)
+            attempt(lambda: call(run), run, path)
         shutil.copy(whole / path.name, path)
 
 
 def test_resuming_a_mutated_run(run, whole, no_training):
-    check_mutants(run, whole, range(25))
+    check_mutants(run, whole, range(10), resume)
 
 
 @pytest.mark.slow
 def test_resuming_many_mutated_runs(run, whole, no_training):
-    check_mutants(run, whole, range(25, 400))
+    check_mutants(run, whole, range(10, 400), resume)
+
+
+def answer(run):
+    """What `predict`, `evaluate` and `report` say."""
+    predict(run, run.parent / "image.png")
+    evaluate(run, "digits")
+    write_report([run])
+
+
+def test_answers_of_a_mutated_run(run, whole):
+    check_mutants(run, whole, range(5), answer)
+
+
+@pytest.mark.slow
+def test_answers_of_many_mutated_runs(run, whole):
+    check_mutants(run, whole, range(5, 100), answer)
 
 
 FEW = {
