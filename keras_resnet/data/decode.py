@@ -135,7 +135,7 @@ def _decode(header, box, least):
         if (pixels := _decode_jpeg(header.data, box, least)) is not None:
             return pixels
     elif header.direct:
-        return _decode_webp(header, box)
+        return _decode_directly(header, box)
     with Image.open(io.BytesIO(header.data), formats=(header.format,)) as image:
         if image.size != (header.width, header.height):
             raise HeaderError(f"{image.size} pixels where the header says {header.width, header.height}")
@@ -159,10 +159,11 @@ def _decode_jpeg(data, box, least):
     return np.asarray(memoryview(pixels))
 
 
-def _decode_webp(header, box):
-    """The box of a still WebP by TensorFlow, whose pixels are those of Pillow, in a fifth of the memory."""
-    pixels = tf.io.decode_webp(header.data, channels=4 if header.alpha else 3)
-    pixels = cut(np.asarray(memoryview(pixels))[0], box)
+def _decode_directly(header, box):
+    """The box of a still WebP, whose pixels are those of Pillow in a fifth of the memory, or of a PNG."""
+    decode = tf.io.decode_webp if header.format == "WEBP" else tf.io.decode_png
+    pixels = np.asarray(memoryview(decode(header.data, channels=4 if header.alpha else 3)))
+    pixels = cut(pixels[0] if header.format == "WEBP" else pixels, box)
     return _to_rgb(Image.fromarray(pixels), (0, 0, *box[2:])) if header.alpha else pixels
 
 

@@ -37,7 +37,7 @@ class Header:
         cost: Bytes that decoding takes for each pixel.
         orientation: Of EXIF, 1 to 8; 1 where there is none, or a damaged one.
         passes: How often the decoder goes through all pixels: the scans of a JPEG.
-        alpha: Whether a WebP may have transparency.
+        alpha: Whether an image for TensorFlow's decoder may have transparency.
         direct: Whether TensorFlow's decoder takes it, which needs no second copy of the pixels.
     """
 
@@ -183,7 +183,9 @@ def _png(data):
     kept += [struct.pack(">I", len(body)), b"IDAT", body, struct.pack(">I", zlib.crc32(body, _IDAT)), _IEND]
     # Pillow keeps grey and palette images in one byte, 16-bit grey in two, all else in four.
     cost = 3 + (4 if color in (2, 4, 6) else 2 if depth == 16 else 1)
-    return Header("PNG", b"".join(kept), width, height, cost, orientation)
+    # Pillow compares a transparent color of 2, 4 or 16 bits with pixels of eight.
+    direct = color in (0, 2) and depth in (2, 4, 16) and any(chunk[4:8] == b"tRNS" for chunk in kept[1:])
+    return Header("PNG", b"".join(kept), width, height, cost, orientation, alpha=direct, direct=direct)
 
 
 _IDAT = zlib.crc32(b"IDAT")

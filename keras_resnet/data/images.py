@@ -125,16 +125,16 @@ def resize_part(pixels: np.ndarray, size: int, box, part) -> np.ndarray:
 
 def resize_box(pixels: np.ndarray, size: int, box, interpolation: str) -> np.ndarray:
     """The box ``(left, top, right, bottom)`` as ``(size, size, channels)``, by Pillow, antialiased."""
+    return _by_bands(pixels, lambda image: _across_then_down(image, (size, size), box, interpolation))
+
+
+def _across_then_down(image, extents, box, interpolation):
+    # Pillow resizes across first, but from version 13 on sometimes down, which makes up to 10
+    # grey levels of difference (bicubic): two calls keep the order of all versions.
     method = Image.Resampling[interpolation.upper()]
     left, top, right, bottom = box
-
-    def across_then_down(image):
-        # Pillow resizes across first, but from version 13 on sometimes down, which makes up to 10
-        # grey levels of difference (bicubic): two calls keep the order of all versions.
-        image = image.resize((size, image.height), method, (left, 0, right, image.height))
-        return image.resize((size, size), method, (0, top, size, bottom))
-
-    return _by_bands(pixels, across_then_down)
+    image = image.resize((extents[0], image.height), method, (left, 0, right, image.height))
+    return image.resize(extents, method, (0, top, extents[0], bottom))
 
 
 def resize_and_crop(
@@ -159,8 +159,8 @@ def resize_and_crop(
     extents = _resized(width, height, size, crop_fraction)
     corner = np.round((extents - size) / 2).astype(int)
     kept = (*corner.tolist(), *(corner + size).tolist())
-    method = Image.Resampling[interpolation.upper()]
-    return _by_bands(pixels, lambda image: image.resize(tuple(extents.tolist()), method).crop(kept))
+    extents, whole = tuple(extents.tolist()), (0, 0, width, height)
+    return _by_bands(pixels, lambda image: _across_then_down(image, extents, whole, interpolation).crop(kept))
 
 
 def _resized(width, height, size, crop_fraction):

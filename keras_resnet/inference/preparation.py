@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_resnet.inference.artifacts import Artifact
+from keras_resnet.inference.encoded import decode_encoded
 from keras_resnet.inference.rebuild import prepared_input
 from keras_resnet.transform import USUAL_CROP, USUAL_SIZE
 
@@ -80,8 +81,8 @@ def preparation_of(artifact: Artifact) -> Preparation:
 def prepare_encoded(data, preparation: Preparation):
     """Decode and prepare one image inside a TensorFlow graph.
 
-    As `predict` prepares images, but that the resized pixels may differ by a grey level from
-    Pillow's, and that the EXIF orientation is not applied: TensorFlow does not read it.
+    As `predict` prepares images, within two grey levels. What TensorFlow cannot decode to the same
+    picture is refused; see `keras_resnet.inference.encoded`.
 
     Args:
         data: The bytes of a JPEG, PNG, GIF (first frame) or BMP file: a scalar string tensor.
@@ -90,9 +91,10 @@ def prepare_encoded(data, preparation: Preparation):
     Returns:
         float32 tensor ``(size, size, channels)`` of whole numbers from 0 to 255.
     """
-    image = _decode(data)
+    image = decode_encoded(data)
     if preparation.channels == 1:
-        image = tf.round(tf.tensordot(image, tf.constant([[0.299], [0.587], [0.114]]), 1))
+        grey = tf.constant([[0.299], [0.587], [0.114]], tf.float64)
+        image = tf.round(tf.tensordot(tf.cast(image, tf.float64), grey, 1))
     extent = tf.shape(image)[:2]
     size, kernel = preparation.size, _KERNELS[preparation.interpolation]
     short_side = preparation.resize
@@ -100,25 +102,13 @@ def prepare_encoded(data, preparation: Preparation):
         short_side = tf.where(tf.reduce_all(extent == preparation.size), preparation.size, short_side)
     resized = short_side * extent // tf.reduce_min(extent)
     corner = tf.round(tf.cast(resized - size, tf.float32) / 2)
-    # Only the window that is kept is computed, whatever the aspect of the image.
-    image = tf.raw_ops.ScaleAndTranslate(
-        images=image[None], size=[size, size], scale=tf.cast(resized / extent, tf.float32),
-        translation=-corner, kernel_type=kernel, antialias=True,
-    )[0]  # fmt: skip
-    image = tf.clip_by_value(tf.round(image), 0.0, 255.0)
+    scale = tf.cast(resized / extent, tf.float32)
+    # Across, then down, and whole grey levels between: bicubic overshoots, and Pillow cuts that off.
+    for steps, axis in (([extent[0], size], [False, True]), ([size, size], [True, False])):
+        image = tf.raw_ops.ScaleAndTranslate(
+            images=tf.cast(image, tf.float32)[None], size=steps,
+            scale=tf.where(axis, scale, 1.0), translation=tf.where(axis, -corner, 0.0),
+            kernel_type=kernel, antialias=True,
+        )[0]  # fmt: skip
+        image = tf.clip_by_value(tf.floor(image + 0.5), 0.0, 255.0)
     return tf.ensure_shape(image, (size, size, preparation.channels))
-
-
-def _decode(data):
-    """To RGB of 0 to 255; transparency of a PNG is laid over white."""
-
-    def png():
-        image = tf.cast(tf.io.decode_png(data, channels=4), tf.float32)
-        alpha = image[..., 3:] / 255
-        return tf.round(image[..., :3] * alpha + 255 * (1 - alpha))
-
-    def other():
-        return tf.cast(tf.io.decode_image(data, channels=3, expand_animations=False), tf.float32)
-
-    image = tf.cond(tf.strings.substr(data, 0, 4) == b"\x89PNG", png, other)
-    return tf.ensure_shape(image, (None, None, 3))

@@ -19,8 +19,9 @@ def write_saved_model(model: keras.Model, folder: str, preparation: Preparation,
     Its signatures, for any number of images:
 
     - ``serving_default``: ``image_bytes``, strings ``(batch,)``, the contents of JPEG, PNG, GIF
-      or BMP files, to ``probabilities`` ``(batch, classes)`` and, of the five likeliest classes,
-      best first, ``classes`` (names) and ``scores`` (probabilities), both ``(batch, 5)``.
+      or BMP files (see `keras_resnet.inference.encoded`), to ``probabilities``
+      ``(batch, classes)`` and, of the five likeliest classes, best first, ``classes`` (names) and
+      ``scores`` (probabilities), both ``(batch, 5)``.
     - ``pixels``: ``image``, prepared pixels of 0 to 255, float32
       ``(batch, height, width, channels)``, to ``probabilities``.
 
