@@ -112,6 +112,10 @@ BAD = {
     ),
     "loop": (lambda f: (f / "cat/up").symlink_to(f), "cat/up: a link to a folder that contains it"),
     "loop at the top": (lambda f: (f / "up").symlink_to(f), "images/up: a link to a folder that contains it"),
+    "deep": (
+        lambda f: os.makedirs(f / "cat" / "/".join("a" * 300)),
+        "more than 100 folders below each other",
+    ),
     "space": (lambda f: shutil.copytree(f / "cat", f / "cat "), "'cat' and 'cat ' are the same name"),
     "blank": (lambda f: (f / "dog").rename(f / " "), "a class name must be printable"),
 }

@@ -64,6 +64,13 @@ def test_evaluate_refuses_labels_of_another_kind(model, labels, message):
         evaluate(model, own(labels))
 
 
+def test_labels_of_unknown_shape_are_looked_at_when_they_come(model):
+    """(5, 1) and (5,) would broadcast to 25 pairs."""
+    data = own(Y).map(lambda x, y: (x, tf.py_function(lambda y: y[:, None], [y], tf.int64)))
+    with pytest.raises(DataError, match=r"labels have shape \(5, 1\) and dtype int64; expected one integer"):
+        evaluate(model, data)
+
+
 def test_evaluate_refuses_what_is_not_a_pair_and_what_is_empty(model):
     for data in (own(Y).map(lambda x, y: x), own(Y).map(lambda x, y: (x, y, y))):
         with pytest.raises(DataError, match="must give pairs of images and labels"):

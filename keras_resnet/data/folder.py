@@ -25,6 +25,9 @@ from keras_resnet.data.errors import DataError
 from keras_resnet.data.layout import Top, decide_layout, split_of, split_order, splits_of
 from keras_resnet.data.names import canonical
 
+# Nobody sorts images like this, and Python ends at about a thousand calls in each other.
+_DEEPEST = 100
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -167,6 +170,8 @@ def image_files(
     if os.path.realpath(folder) in parents:
         raise DataError(f"{show(folder)}: a link to a folder that contains it.")
     parents = (*parents, os.path.realpath(folder))
+    if len(parents) > _DEEPEST:
+        raise DataError(f"{show(folder)}: more than {_DEEPEST} folders below each other.")
     for entry in entries(folder):
         if is_folder(entry):
             if is_hidden(entry):

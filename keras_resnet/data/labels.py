@@ -28,8 +28,11 @@ def check_labels(labels: np.ndarray, num_classes: int | None, first: int = 0, of
         of: What the images are from, such as " of cifar10/test".
 
     Raises:
-        DataError: a label is out of range; the message names the first one.
+        DataError: a label is out of range, and the message names the first one; or there is not one integer
+            for each image.
     """
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise _wrong_kind(labels.shape, labels.dtype)
     top = np.inf if num_classes is None else num_classes
     for position in np.flatnonzero((labels < 0) | (labels >= top))[:1]:
         check_label(labels[position], num_classes, f"image {first + position}{of}")
@@ -42,10 +45,14 @@ def check_label_spec(data: tf.data.Dataset) -> None:
         raise DataError("a dataset must give pairs of images and labels.")
     labels = spec[1]
     if not labels.dtype.is_integer or labels.shape.rank not in (None, 1):
-        raise DataError(
-            f"labels have shape {labels.shape} and dtype {labels.dtype.name}; expected one integer an image, "
-            "such as tf.argmax(labels, -1) of one-hot labels."
-        )
+        raise _wrong_kind(labels.shape, labels.dtype.name)
+
+
+def _wrong_kind(shape, dtype):
+    return DataError(
+        f"labels have shape {shape} and dtype {dtype}; expected one integer an image, "
+        "such as tf.argmax(labels, -1) of one-hot labels."
+    )
 
 
 def checked_labels(data: tf.data.Dataset | None, num_classes: int, name: str) -> tf.data.Dataset | None:
