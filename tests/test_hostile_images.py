@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet import DataError
+from keras_resnet import DataError, build_resnet, check_data, cli, make_dataset, predict, prepare_tfrecords
 from keras_resnet.data import decode
 from keras_resnet.data.decode import decode_image, read_image
 from keras_resnet.data.headers import exif_orientation, read_header
@@ -73,8 +73,30 @@ def test_all_bombs_take_neither_memory_nor_time():
 def test_limit_of_pixels_is_an_argument():
     data = encoded("PNG")
     assert decode_image(data, "x", max_pixels=1120).shape == (28, 40, 3)
-    with pytest.raises(DataError, match=r"^x: 40 x 28 pixels; at most 1,119 pixels and 65,535 a side"):
+    with pytest.raises(DataError, match=r"^x: 40 x 28 pixels; max_pixels allows 1,119, and a side"):
         decode_image(data, "x", max_pixels=1119)
+
+
+def test_every_door_takes_the_limit(folder, tmp_path):
+    # Images of 16 x 16.
+    with pytest.raises(DataError, match=r"\.png: 16 x 16 pixels; max_pixels allows 255"):
+        next(iter(make_dataset(folder, max_pixels=255, batch_size=2)))
+    assert "max_pixels allows 255" in check_data(folder, max_pixels=255).problems[0]
+    with pytest.raises(DataError, match="max_pixels allows 255"):
+        prepare_tfrecords(folder, tmp_path / "refused", max_pixels=255)
+    prepare_tfrecords(folder, tmp_path / "shards", max_pixels=256)
+    with pytest.raises(DataError, match=r"cat/\d\.png: 16 x 16 pixels; max_pixels allows 255"):
+        list(make_dataset(tmp_path / "shards", "held_out", max_pixels=255, batch_size=1))
+    with pytest.raises(DataError, match="max_pixels=0 must be a whole number"):
+        make_dataset(folder, max_pixels=0)
+    assert cli.main(["check-data", str(folder), "--max-pixels", "255"]) == 1
+    network = build_resnet(
+        stages=((1, 8),), block="basic", stem="conv3", stem_pool=None, input_shape=(8, 8, 3), num_classes=2,
+        normalization=(0.5, 0.25),
+    )  # fmt: skip
+    assert len(predict(network, folder, max_pixels=256)) == 12
+    with pytest.raises(DataError, match="max_pixels allows 255"):
+        predict(network, folder, max_pixels=255)
 
 
 def test_honest_files_may_be_large_where_small_ones_may_not():
@@ -319,5 +341,5 @@ def test_only_regular_files_are_opened(kind, tmp_path, monkeypatch):
 def test_a_file_of_any_length_is_not_read(tmp_path):
     with open(tmp_path / "x.jpg", "wb") as file:
         file.truncate(2**40)
-    with pytest.raises(DataError, match=r"1,099,511,627,776 bytes; of an image at most 268,435,456 are read"):
+    with pytest.raises(DataError, match=r"1,099,511,627,776 bytes are too many for 67,108,864 pixels"):
         read_image(tmp_path / "x.jpg")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from keras_resnet.commands.options import add_json, add_layout, positive, print_json
+from keras_resnet.commands.options import (
+    add_json,
+    add_layout,
+    add_max_pixels,
+    max_pixels,
+    positive,
+    print_json,
+)
 from keras_resnet.printing import show
 
 
@@ -20,6 +27,7 @@ def register(command):
     ).add_argument
     add("path", metavar="PATH")
     add("--strict", action="store_true", help="also find damage that decoders pass over (extra: strict)")
+    add_max_pixels(add)
     add_layout(add)
     add_json(add)
     add = command(
@@ -32,6 +40,7 @@ def register(command):
     add("folder", metavar="FOLDER", help="class folders, with or without train and val above them")
     add("out", metavar="OUT", help="a new folder, or one that was left unfinished")
     add("--short-side", type=positive, metavar="PIXELS", help="resize images whose short side is longer")
+    add_max_pixels(add)
     add_layout(add)
 
 
@@ -39,8 +48,9 @@ def _prepare(options):
     from keras_resnet.data.prepare import prepare_tfrecords
 
     counts = prepare_tfrecords(
-        options.folder, options.out, short_side=options.short_side, layout=options.layout, progress=_progress
-    )
+        options.folder, options.out, short_side=options.short_side, layout=options.layout,
+        progress=_progress, **max_pixels(options),
+    )  # fmt: skip
     print(*(f"{show(name)}: {count} images" for name, count in counts.items()), sep="\n")
 
 
@@ -56,7 +66,9 @@ def _check_data(options):
 
     from keras_resnet.data.check import check_data
 
-    report = check_data(options.path, strict=options.strict, layout=options.layout, progress=_progress)
+    report = check_data(
+        options.path, strict=options.strict, layout=options.layout, progress=_progress, **max_pixels(options)
+    )
     if options.json:
         print_json(options, {"path": options.path, **asdict(report)})
         return 1 if report.problems else 0

@@ -21,6 +21,16 @@ def add_layout(add):
     add("--layout", choices=LAYOUTS, help="what the folders in a folder of images are (default: decided)")
 
 
+def add_max_pixels(add):
+    """The limit of pixels of an image."""
+    add("--max-pixels", type=positive, metavar="N", help="refuse larger images (default: 2**26, 64 million)")
+
+
+def max_pixels(options) -> dict:
+    """The argument for the option of `add_max_pixels`, if it was given."""
+    return {} if options.max_pixels is None else {"max_pixels": options.max_pixels}
+
+
 def data_options(options) -> dict:
     """The arguments of `make_dataset` for the options of `add_data_options`."""
     return {"data_dir": options.data_dir, "download": not options.no_download, "layout": options.layout}

@@ -20,7 +20,7 @@ from keras_resnet.nearest import suggest
 _VERSION = re.compile(r"/(\d+\.(?:\d+|\*)\.(?:\d+|\*))$")
 
 
-def open_tfds(name: str, split: str, data_dir, download: bool) -> sources.Source:
+def open_tfds(name: str, split: str, data_dir, download: bool, max_pixels: int) -> sources.Source:
     """One split of an image classification dataset, prepared if it is not yet.
 
     The split "held_out" is the dataset's validation or test split, or the last fifth of
@@ -41,7 +41,7 @@ def open_tfds(name: str, split: str, data_dir, download: bool) -> sources.Source
     def read(data, label, number, choose, least):
         record = f"record {number} of {name}/{key}"
         check_label(label, len(classes), record)
-        return decode_image(data, record, choose, least)[..., : shape[-1]], label
+        return decode_image(data, record, choose, least, max_pixels)[..., : shape[-1]], label
 
     return sources.Source(
         size,

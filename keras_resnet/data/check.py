@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from keras_resnet.data.contents import Unused
-from keras_resnet.data.decode import check_strictly, decode_image, read_file, show
+from keras_resnet.data.decode import MAX_PIXELS, check_strictly, decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import open_folder
 from keras_resnet.data.layout import refuse_layout
@@ -36,6 +36,7 @@ def check_data(
     *,
     strict: bool = False,
     layout: str | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Decode every image of a folder of class folders and list the bad ones.
@@ -46,6 +47,8 @@ def check_data(
         root: The folder, with or without splits; see `make_dataset`.
         strict: Also list JPEGs with damage that decoders pass over; needs the extra "strict".
         layout: "splits" or "classes": what the folders in `root` are; see `make_dataset`.
+        max_pixels: Images of more pixels are refused, and smaller ones that would take much more memory
+            than so small a file should; by default 2**26 (64 Mpixel).
         progress: Called with (images done, images in all).
 
     Returns:
@@ -68,7 +71,7 @@ def check_data(
     problems: list[str] = []
     first_of: dict[bytes, tuple[str, str, str]] = {}
     with threads() as pool:
-        checks = pool.map(lambda file: _check_file(file[0], strict), files)
+        checks = pool.map(lambda file: _check_file(file[0], strict, max_pixels), files)
         for done, (file, (digest, problem)) in enumerate(zip(files, checks, strict=True), start=1):
             problem = problem or _compare(file, first_of.setdefault(digest, file))
             problems += [problem] if problem else []
@@ -105,10 +108,10 @@ def _check_shards(root, progress):
     return Report(counts, problems)
 
 
-def _check_file(path, strict):
+def _check_file(path, strict, max_pixels):
     try:
-        data = read_file(path)
-        decode_image(data, show(path))
+        data = read_file(path, max_pixels)
+        decode_image(data, show(path), max_pixels=max_pixels)
         if strict:
             check_strictly(data, show(path))
     except DataError as error:

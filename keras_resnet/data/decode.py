@@ -25,7 +25,7 @@ from keras_resnet.printing import show
 # 64 Mpixel: the largest sensors of phones, and 200 MB in RGB.
 MAX_PIXELS = 2**26
 MAX_SIDE = 65_535  # what JPEG and GIF allow
-MAX_BYTES = 2**28
+_OVERHEAD = 2**24  # bytes for texts and profiles
 MAX_SCANS = 100
 # Real photographs have up to a pixel a byte, scans of white paper a hundred.
 _BYTES_PER_PIXEL, _EXPANSION = 3.5, 100
@@ -35,18 +35,21 @@ _STRIP = 2**20  # pixels
 _MIRRORED, _FLIPPED = (2, 3, 6, 7), (3, 4, 7, 8)
 
 
-def read_image(path: str | bytes) -> np.ndarray:
+def read_image(path: str | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read and decode one image file; see `decode_image`."""
-    return decode_image(read_file(path), show(path))
+    return decode_image(read_file(path, max_pixels), show(path), max_pixels=max_pixels)
 
 
-def read_file(path: str | bytes) -> bytes:
-    """The bytes of an image file, or a `DataError` that names it; only a regular file is opened."""
+def read_file(path: str | bytes, max_pixels: int = MAX_PIXELS) -> bytes:
+    """The bytes of an image file, or a `DataError` that names it; only a regular file is opened.
+
+    An image of `max_pixels` pixels takes up to four bytes for each.
+    """
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise DataError(f"{show(path)}: {size:,} bytes; of an image at most {MAX_BYTES:,} are read.")
+            if size > 4 * max_pixels + _OVERHEAD:
+                raise DataError(f"{show(path)}: {size:,} bytes are too many for {max_pixels:,} pixels.")
             return file.read()
     except OSError as error:
         raise DataError(f"{show(path)}: cannot be read: {error.strerror or error}") from error
@@ -121,10 +124,12 @@ def _check_cost(header, size, name, max_pixels):
     if pixels < 1:
         raise DataError(f"{name}: damaged image: it declares no pixels.")
     if pixels > max_pixels or max(header.width, header.height) > MAX_SIDE:
-        raise DataError(f"{shape}; at most {max_pixels:,} pixels and {MAX_SIDE:,} a side are read.")
+        raise DataError(f"{shape}; max_pixels allows {max_pixels:,}, and a side has at most {MAX_SIDE:,}.")
     if pixels * header.cost > max(_BYTES_PER_PIXEL * max_pixels, _EXPANSION * size):
         need = pixels * header.cost / 1e6
-        raise DataError(f"{shape} in {size:,} bytes would take {need:,.0f} MB to decode; make it smaller.")
+        raise DataError(
+            f"{shape} in {size:,} bytes would take {need:,.0f} MB to decode; shrink it, or raise max_pixels."
+        )
     if header.passes > min(MAX_SCANS, max(_PASSES * max_pixels // pixels, 1)):
         raise DataError(f"{shape} in {header.passes} scans; real JPEGs have about ten.")
 

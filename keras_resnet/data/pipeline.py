@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_resnet import arguments
 from keras_resnet.data.augment import POLICIES
+from keras_resnet.data.decode import MAX_PIXELS
 from keras_resnet.data.errors import DataError, with_clear_errors
 from keras_resnet.data.order import draws, part_of, positions, stream
 from keras_resnet.data.plan import Plan
@@ -42,6 +43,7 @@ def make_dataset(
     layout: str | None = None,
     data_dir=None,
     download: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> tf.data.Dataset:
     """Batches of ``(images, labels)`` for `fit`, `evaluate` and `predict`.
 
@@ -87,6 +89,8 @@ def make_dataset(
             and what they hold; folders that could be both are an error.
         data_dir: Folder of the prepared datasets of tensorflow-datasets.
         download: Prepare a dataset of tensorflow-datasets that is not there yet.
+        max_pixels: Images of more pixels are refused, and smaller ones that would take much more memory
+            than so small a file should; by default 2**26 (64 Mpixel). See `docs/security.md`.
 
     Returns:
         A `tf.data.Dataset` with the attributes `class_names`, `named` (whether these are more than
@@ -104,7 +108,9 @@ def make_dataset(
         crop_fraction=crop_fraction, interpolation=interpolation,
     )  # fmt: skip
     share = _checked(part=share[0], parts=share[1])
-    source = open_source(data, split, layout=layout, data_dir=data_dir, download=download)
+    (max_pixels,) = _checked(max_pixels=max_pixels)
+    where = {"layout": layout, "data_dir": data_dir, "download": download}
+    source = open_source(data, split, max_pixels=max_pixels, **where)
     training = split == "train" if training is None else training
     _check_share(share, training, batch_size)
     steps = source.size // batch_size if training else -(-source.size // batch_size)
@@ -240,6 +246,7 @@ def _or_none(check):
 _KINDS = {
     "image_size": _or_none(arguments.side),
     "batch_size": arguments.whole,
+    "max_pixels": arguments.whole,
     "seed": arguments.seed,
     "start_step": partial(arguments.whole, least=0),
     "crop": partial(arguments.choice, allowed=CROPS),

@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,7 @@ from PIL import Image
 
 from keras_resnet.arguments import side, whole
 from keras_resnet.data.contents import Unused
-from keras_resnet.data.decode import decode_image, read_file, show
+from keras_resnet.data.decode import MAX_PIXELS, decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import Folder, open_folder
 from keras_resnet.data.holdout import hold_out
@@ -37,6 +38,7 @@ def prepare_tfrecords(
     short_side: int | None = None,
     shard_size: int = 1024,
     layout: str | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, int]:
     """Write a folder of class folders as TFRecord shards, which `make_dataset` reads in streams.
@@ -53,6 +55,8 @@ def prepare_tfrecords(
             stored as JPEG of quality 95.
         shard_size: Images in a shard.
         layout: "splits" or "classes": what the folders in `root` are; see `make_dataset`.
+        max_pixels: Images of more pixels are refused, and smaller ones that would take much more memory
+            than so small a file should; by default 2**26 (64 Mpixel).
         progress: Called with (images done, images in all).
 
     Returns:
@@ -62,7 +66,7 @@ def prepare_tfrecords(
         DataError: an image cannot be read, or `out` holds something else.
     """
     try:
-        shard_size = whole("shard_size", shard_size)
+        shard_size, max_pixels = whole("shard_size", shard_size), whole("max_pixels", max_pixels)
         short_side = None if short_side is None else side("short_side", short_side)
     except ValueError as error:
         raise DataError(str(error)) from None
@@ -76,13 +80,14 @@ def prepare_tfrecords(
         splits = {"train": hold_out(every, False), "held_out": hold_out(every, True)}
     sizes = {name: len(folder.paths) for name, folder in splits.items()}
     os.makedirs(out, exist_ok=True)
+    encode = partial(_example, root=root, short_side=short_side, max_pixels=max_pixels)
     with locked(os.path.join(out, _LOCK), out):
-        _write_shards(root, out, splits, sizes, (short_side, shard_size), progress)
+        state = _open_state(out, _fingerprint(root, splits, short_side, shard_size))
+        _write_shards(out, splits, sizes, state, shard_size, encode, progress)
     return sizes
 
 
-def _write_shards(root, out, splits, sizes, options, progress):
-    state, (short_side, shard_size) = _open_state(out, _fingerprint(root, splits, *options)), options
+def _write_shards(out, splits, sizes, state, shard_size, encode, progress):
     done, shards = 0, {name: [] for name in splits}
     with threads() as pool:
         for name, folder in splits.items():
@@ -93,7 +98,7 @@ def _write_shards(root, out, splits, sizes, options, progress):
                 part, file = folder.take(order[start : start + shard_size]), f"{name}-{number:05d}.tfrecord"
                 shard = Shard(**state["shards"][file]) if file in state["shards"] else None
                 if shard is None or check_shard(out, shard):
-                    shard = _write_shard(out, file, root, part, short_side, pool)
+                    shard = _write_shard(out, file, part, encode, pool)
                     state["shards"][file] = asdict(shard)
                     _write_json(out, _UNFINISHED, state)
                 shards[name].append(shard)
@@ -138,11 +143,9 @@ def _fingerprint(root, splits, short_side, shard_size):
     return summary.hexdigest()
 
 
-def _write_shard(out, file, root, part: Folder, short_side, pool) -> Shard:
+def _write_shard(out, file, part: Folder, encode, pool) -> Shard:
     path = os.path.join(out, file)
-    examples = pool.map(
-        lambda item: _example(*item, root, short_side), zip(part.paths, part.labels, strict=True)
-    )
+    examples = pool.map(encode, part.paths, part.labels)
     try:
         with tf.io.TFRecordWriter(path + ".part") as writer:
             for example in examples:
@@ -154,8 +157,8 @@ def _write_shard(out, file, root, part: Folder, short_side, pool) -> Shard:
     return shard
 
 
-def _example(path, label, root, short_side):
-    data = _shrunk(read_file(path), show(path), short_side)
+def _example(path, label, root, short_side, max_pixels):
+    data = _shrunk(read_file(path, max_pixels), show(path), short_side, max_pixels)
     name = os.fsencode(os.path.relpath(path, root))
 
     def of_bytes(value):
@@ -166,8 +169,8 @@ def _example(path, label, root, short_side):
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
 
 
-def _shrunk(data, name, short_side):
-    image = Image.fromarray(decode_image(data, name))
+def _shrunk(data, name, short_side, max_pixels):
+    image = Image.fromarray(decode_image(data, name, max_pixels=max_pixels))
     side = min(image.size)
     if short_side is None or side <= short_side:
         return data

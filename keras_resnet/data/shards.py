@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from keras_resnet.data.decode import decode_image, show
+from keras_resnet.data.decode import MAX_PIXELS, decode_image, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.tfrecords import check_records, checked_files
 from keras_resnet.files import open_regular
@@ -91,8 +91,10 @@ def records(folder: str, split: Split) -> tf.data.Dataset:
     return files.flat_map(of_shard).apply(tf.data.experimental.assert_cardinality(sum(split.counts)))
 
 
-def read_record(record: bytes, shard: str, classes: int, choose=None, least: int = 0):
-    """The ``(image, label)`` of a record; `choose` and `least` are those of `decode_image`.
+def read_record(
+    record: bytes, shard: str, classes: int, choose=None, least: int = 0, max_pixels: int = MAX_PIXELS
+):
+    """The ``(image, label)`` of a record; `choose`, `least` and `max_pixels` are those of `decode_image`.
 
     Raises:
         DataError: the record is damaged, or not of this kind; the message names the shard.
@@ -110,7 +112,7 @@ def read_record(record: bytes, shard: str, classes: int, choose=None, least: int
     name = f"{shard}: {show(names[0])}" if names else f"{shard}: a record"
     if not 0 <= labels[0] < classes:
         raise DataError(f"{name}: label {labels[0]} is wrong: there are {classes} classes.")
-    return decode_image(images[0], name, choose, least), labels[0]
+    return decode_image(images[0], name, choose, least, max_pixels), labels[0]
 
 
 def digest(path: str) -> str:

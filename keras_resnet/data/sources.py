@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from keras_resnet.data.arrays import check_arrays, read_npz
 from keras_resnet.data.contents import Unused
-from keras_resnet.data.decode import decode_image, read_file, show
+from keras_resnet.data.decode import MAX_PIXELS, decode_image, read_file, show
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.folder import open_folder
 from keras_resnet.data.holdout import choose_split
@@ -68,7 +68,13 @@ class Source:
 
 
 def open_source(
-    data, split: str = "train", *, layout: str | None = None, data_dir=None, download: bool = True
+    data,
+    split: str = "train",
+    *,
+    layout: str | None = None,
+    data_dir=None,
+    download: bool = True,
+    max_pixels: int = MAX_PIXELS,
 ) -> Source:
     """Open one split of `data`; the arguments are those of `make_dataset`.
 
@@ -85,7 +91,7 @@ def open_source(
         raise DataError(f"data of type {type(data).__name__} cannot be read; give {kinds}.") from error
     if path != "digits" and not path.endswith(".npz") and not is_prepared(path):
         if os.path.isdir(path) or not (os.path.exists(path) or _DATASET.fullmatch(path)):
-            return _from_folder(path, split, layout)
+            return _from_folder(path, split, layout, max_pixels)
         if os.path.exists(path):
             raise DataError(f"{path}: is a file; give a folder of class folders, or an .npz file of arrays.")
     refuse_layout(layout, repr(path))
@@ -94,10 +100,10 @@ def open_source(
     if path.endswith(".npz"):
         return _from_pairs(read_npz(path), split)
     if is_prepared(path):
-        return _from_shards(path, split)
+        return _from_shards(path, split, max_pixels)
     from keras_resnet.data.catalogue import open_tfds
 
-    return open_tfds(path, split, data_dir, download)
+    return open_tfds(path, split, data_dir, download, max_pixels)
 
 
 def array_source(images: np.ndarray, labels: np.ndarray, class_names, named: bool = True) -> Source:
@@ -152,7 +158,7 @@ def _from_pairs(pairs, split):
     return array_source(images, labels, [str(i) for i in range(classes)], named=False)
 
 
-def _from_folder(root, split, layout):
+def _from_folder(root, split, layout, max_pixels):
     unused = Unused()
     folder = choose_split(root, open_folder(root, layout, unused), split)
     if line := unused.summary():
@@ -161,7 +167,7 @@ def _from_folder(root, split, layout):
     labels = tf.constant(folder.labels, tf.int64)
 
     def read(path, label, choose, least):
-        return decode_image(read_file(path), show(path), choose, least), label
+        return decode_image(read_file(path, max_pixels), show(path), choose, least, max_pixels), label
 
     return Source(
         size=len(folder.paths),
@@ -173,7 +179,7 @@ def _from_folder(root, split, layout):
     )
 
 
-def _from_shards(root, split):
+def _from_shards(root, split, max_pixels):
     classes, splits = read_manifest(root)
     found = find_split(split, splits)
     if found is None:
@@ -184,7 +190,7 @@ def _from_shards(root, split):
     shards = [show(os.path.join(root, shard.file)) for shard in splits[split].shards]
 
     def read(record, number, choose, least):
-        return read_record(record, shards[number], len(classes), choose, least)
+        return read_record(record, shards[number], len(classes), choose, least, max_pixels)
 
     return Source(
         size=sum(splits[split].counts),

@@ -13,11 +13,10 @@ import tensorflow as tf
 
 from keras_resnet.arguments import whole
 from keras_resnet.data import images as one_image
-from keras_resnet.data.decode import read_image, show
+from keras_resnet.data.decode import MAX_PIXELS, read_image, show
 from keras_resnet.data.errors import DataError, clear_errors
 from keras_resnet.data.folder import image_files
 from keras_resnet.data.pipeline import fixed_parallelism
-from keras_resnet.data.transforms import resize_and_crop
 from keras_resnet.data.workers import python_function
 from keras_resnet.graphs import functional_model
 from keras_resnet.inference.artifacts import to_artifact
@@ -51,6 +50,7 @@ def predict(
     batch_size: int = 32,
     precision: str = "float32",
     outputs: str | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Prediction]:
     """Classify image files; `predict_to_csv` is for many of them.
 
@@ -65,6 +65,8 @@ def predict(
         precision: Of `fuse`.
         outputs: What the model returns, "probabilities", "logits" or "sigmoid": needed only if its
             graph does not tell, see `output_kind`.
+        max_pixels: Images of more pixels are refused, and smaller ones that would take much more memory
+            than so small a file should; by default 2**26 (64 Mpixel).
 
     Raises:
         DataError: an image cannot be read; the message names the file.
@@ -72,7 +74,7 @@ def predict(
     """
     options = {"top": top, "batch_size": batch_size, "precision": precision, "outputs": outputs}
     predictions = []
-    for prediction in stream_predictions(model, images, **options):
+    for prediction in stream_predictions(model, images, max_pixels=max_pixels, **options):
         if prediction.error is not None:
             raise DataError(prediction.error)
         predictions.append(prediction)
@@ -87,6 +89,7 @@ def stream_predictions(
     batch_size: int = 32,
     precision: str = "float32",
     outputs: str | None = None,
+    max_pixels: int = MAX_PIXELS,
     features: bool = False,
     known: set[str] | frozenset[str] = frozenset(),
 ) -> Iterator[Prediction]:
@@ -114,7 +117,7 @@ def stream_predictions(
         lambda: fuse(_with_features(network) if features else network, precision),
     )
     with clear_errors():
-        for batch in _batches(artifact, images, batch_size, known):
+        for batch in _batches(artifact, images, batch_size, known, whole("max_pixels", max_pixels)):
             found = compute(tf.cast(batch["pixels"], tf.float32))
             probabilities = to_probabilities(found["probabilities"] if features else found, kind)
             pooled = found["features"].numpy() if features else [None] * len(probabilities)
@@ -156,7 +159,7 @@ def _with_features(model):
     )
 
 
-def _batches(artifact, images, batch_size, known):
+def _batches(artifact, images, batch_size, known, max_pixels):
     """Batches of ``{"path", "error", "pixels"}``; what cannot be read is black, and has an error."""
     _, height, width, channels = artifact.model.input_shape
     resizes = prepares_images(artifact.model)
@@ -167,26 +170,27 @@ def _batches(artifact, images, batch_size, known):
 
     def read(path):
         try:
-            image = read_image(path)
+            image = read_image(path, max_pixels)
         except DataError as error:
             return np.zeros((1, 1, channels), np.uint8), str(error).encode()
-        if channels == 1:
-            image = np.round(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
-        return image, b""
+        return _to_grey(image) if channels == 1 else image, b""
+
+    def read_resized(path):
+        image, error = read(path)
+        # Here, where a large image is not copied on its way into the graph.
+        return one_image.resize_and_crop(image, size, **artifact.options), error
+
+    read_input = read if resizes else read_resized
 
     def prepare(path):
-        image, error = python_function(read, [path], [tf.uint8, tf.string])
-        image = tf.ensure_shape(image, (None, None, channels))
-        if not resizes:
-            image = resize_and_crop(image, size, **artifact.options)
+        image, error = python_function(read_input, [path], [tf.uint8, tf.string])
+        image = tf.ensure_shape(image, (None, None, channels) if resizes else (size, size, channels))
         return {"path": path, "error": tf.ensure_shape(error, ()), "pixels": image}
 
     first = list(itertools.islice(paths, 2))
     if len(first) == 1:
         # To make a pipeline costs more than to read one image.
-        image, error = read(first[0])
-        if not resizes:
-            image = one_image.resize_and_crop(image, size, **artifact.options)
+        image, error = read_input(first[0])
         return [{"path": first, "error": [error], "pixels": image[None]}]
     dataset = tf.data.Dataset.from_generator(
         lambda: itertools.chain(first, paths), output_signature=tf.TensorSpec((), tf.string)
@@ -195,6 +199,12 @@ def _batches(artifact, images, batch_size, known):
     # The models that resize take images of many sizes, one by one.
     dataset = dataset.batch(1 if resizes else batch_size).prefetch(2)
     return dataset.with_options(fixed_parallelism()).as_numpy_iterator()
+
+
+def _to_grey(image):
+    """One channel of an RGB image, row by row: the products of all pixels at once take 16 bytes each."""
+    weights = np.array([0.299, 0.587, 0.114])
+    return np.stack([np.round(row @ weights).astype(np.uint8)[:, None] for row in image])
 
 
 def _files(paths) -> Iterator[str]:
