@@ -14,6 +14,8 @@ from test_load_weights import assert_refused, assert_same, randomized, save, tin
 from test_table import shallow
 
 from keras_resnet import VARIANTS, build_resnet, build_resnet50, load_weights
+from keras_resnet.cli import main
+from keras_resnet.inference.artifacts import from_weights
 from keras_resnet.resnet import build_variant
 from keras_resnet.weights import load as module
 from keras_resnet.weights.architecture import (
@@ -330,3 +332,111 @@ def test_a_file_of_keras_applications_is_turned_as_its_record_is(table, tmp_path
     grey = randomized(table("resnet50v1", input_shape=(64, 64, 1)))
     again = load_weights(table("resnet50v1", input_shape=(64, 64, 1)), legacy(grey, tmp_path / "b.h5"))
     assert_same(again, grey)
+
+
+# How images are prepared.
+
+
+def scale_of(model):
+    """Mean and standard deviation of the first layer."""
+    layer = model.get_layer("normalize")
+    std = 1 / (255 * np.asarray(layer.scale))
+    return -np.asarray(layer.offset) * std, std
+
+
+def test_the_same_weights_get_the_same_transform(table, tmp_path, monkeypatch):
+    """As a record, as its file, and as a file of that layout with another name."""
+    monkeypatch.setitem(VARIANTS, "resnet50v1", replace(VARIANTS["resnet50v1"], num_classes=1000))
+    source = randomized(table("resnet50v1"))
+    file = legacy(source, tmp_path / "mine.h5")
+    monkeypatch.setattr(module, "download", lambda record: file)
+    record = from_weights("resnet50v1", "keras/resnet50")
+    bare = from_weights("resnet50v1", str(file))
+    assert_same(bare.model, record.model)
+    np.testing.assert_allclose(scale_of(bare.model), scale_of(record.model), rtol=1e-6)
+    np.testing.assert_allclose(scale_of(bare.model)[1], 1 / 255, rtol=1e-6)
+    assert bare.geometry == record.geometry == get_record("keras/resnet50").transform.geometry
+    assert bare.model.input_shape == record.model.input_shape
+    assert bare.note == ""
+
+
+CONFIG = {
+    "architecture": "resnet50",
+    "pretrained_cfg": {
+        "input_size": [3, 64, 64], "crop_pct": 0.95, "interpolation": "bicubic",
+        "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4],
+    },
+}  # fmt: skip
+
+
+def test_the_configuration_of_a_hub_says_how_images_are_prepared(table, tmp_path):
+    save_file(to_state_dict(table("resnet50")), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    artifact = from_weights("resnet50", str(tmp_path / "model.safetensors"))
+    np.testing.assert_allclose(scale_of(artifact.model), [[0.5, 0.4, 0.3], [0.2, 0.3, 0.4]], rtol=1e-6)
+    assert (artifact.geometry.crop_fraction, artifact.geometry.interpolation) == (0.95, "bicubic")
+    assert artifact.note == ""
+    for key, value in [("mean", "black"), ("crop_pct", 7), ("interpolation", None), ("input_size", [])]:
+        damaged = CONFIG | {"pretrained_cfg": CONFIG["pretrained_cfg"] | {key: value}}
+        (tmp_path / "config.json").write_text(json.dumps(damaged))
+        assert "does not say" in from_weights("resnet50", str(tmp_path / "model.safetensors")).note
+
+
+def test_the_file_of_a_record_is_known_by_its_name_and_checksum(table, tmp_path, monkeypatch):
+    content = tmp_path / "content"
+    save_file(to_state_dict(table("resnet50")), content)
+    name = "timm/resnet50.c1_in1k"
+    record = get_record(name)
+    known = tmp_path / record.file
+    known.write_bytes(content.read_bytes())
+    artifact = from_weights("resnet50", str(known))
+    np.testing.assert_allclose(scale_of(artifact.model)[0], record.transform.mean, rtol=1e-6)
+    assert artifact.geometry == record.transform.geometry
+    assert artifact.note == ""
+    # torchvision publishes a checksum, which this file has not.
+    other = tmp_path / get_record("torchvision/resnet50.imagenet1k_v2").file
+    other.write_bytes(content.read_bytes())
+    assert "does not say" in from_weights("resnet50", str(other)).note
+
+
+def test_what_is_supposed_is_said(table, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "a.safetensors"
+    for name in ("resnet34", "resnetv2_50"):
+        monkeypatch.setitem(VARIANTS, name, replace(shallow(name), image_size=64, num_classes=5))
+    save_file(to_state_dict(table("resnet34")), file)
+    artifact = from_weights("resnet34", str(file))
+    np.testing.assert_allclose(scale_of(artifact.model)[0], (0.485, 0.456, 0.406), rtol=1e-6)
+    assert artifact.note == (
+        f"{file} does not say how images are prepared; they are normalized with mean (0.485, 0.456, 0.406) "
+        "and std (0.229, 0.224, 0.225), which are ImageNet's."
+    )
+    save_file(to_state_dict(table("resnetv2_50"), "timm_v2"), file)
+    artifact = from_weights("resnetv2_50", str(file))
+    np.testing.assert_allclose(scale_of(artifact.model), 0.5, rtol=1e-6)
+    assert "as for all published weights of 'resnetv2_50'" in artifact.note
+    assert main(["convert", str(file), str(tmp_path / "a.keras"), "--model", "resnetv2_50"]) == 0
+    assert f"note: {artifact.note}" in capsys.readouterr().err
+
+
+def test_the_normalization_in_a_file_of_keras_is_kept(table, tmp_path):
+    scale = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
+    table("resnet50", normalization=scale).save(tmp_path / "a.keras")
+    artifact = from_weights("resnet50", str(tmp_path / "a.keras"))
+    np.testing.assert_allclose(scale_of(artifact.model), scale, rtol=1e-5)
+    assert artifact.note == ""
+
+
+def test_the_set_is_chosen_on_the_command_line(table, tmp_path):
+    torch = pytest.importorskip("torch")
+    sets = {name: randomized(table("resnet50"), seed) for seed, name in enumerate(("model", "model_ema"))}
+    states = {
+        name: {key: torch.from_numpy(value) for key, value in to_state_dict(model).items()}
+        for name, model in sets.items()
+    }
+    torch.save(states, tmp_path / "a.pth")
+    with pytest.warns(UserWarning, match=r"moving average \('model_ema'\) was taken; which='raw'"):
+        assert_same(load_weights(table("resnet50"), tmp_path / "a.pth"), sets["model_ema"])
+    assert_same(load_weights(table("resnet50"), tmp_path / "a.pth", which="raw"), sets["model"])
+    out = tmp_path / "a.weights.h5"
+    assert main(["convert", str(tmp_path / "a.pth"), str(out), "--model", "resnet50", "--which", "raw"]) == 0
+    assert_same(load_weights(table("resnet50"), out), sets["model"])

@@ -12,8 +12,6 @@ import json
 from pathlib import Path
 
 from keras_resnet.inference.artifacts import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     from_weights,
     open_model,
     read_config,
@@ -21,6 +19,7 @@ from keras_resnet.inference.artifacts import (
 from keras_resnet.inference.convert import save_as
 from keras_resnet.inference.evaluate import evaluate
 from keras_resnet.weights.records import DATASETS, PACKAGED
+from keras_resnet.weights.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 HOME = Path(__file__).resolve().parent.parent / "keras_resnet/weights"
 

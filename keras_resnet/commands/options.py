@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from keras_resnet.data.layout import LAYOUTS
 from keras_resnet.nearest import suggest
@@ -36,10 +37,16 @@ def data_options(options) -> dict:
     return {"data_dir": options.data_dir, "download": not options.no_download, "layout": options.layout}
 
 
+def add_which(add):
+    """The choice between sets of weights in one file."""
+    add("--which", metavar="SET", help="of several sets of weights in a file: ema (default), raw or its name")
+
+
 def add_model(add):
     """The model, which may be a variant with weights."""
     add("model", metavar="RUN_OR_MODEL", help="a run folder, a .keras file, or a variant with --weights")
     add("--weights", metavar="SOURCE", help="a record or a file of weights for a variant")
+    add_which(add)
 
 
 def add_outputs(add):
@@ -53,9 +60,21 @@ def add_outputs(add):
 
 def open_chosen(options):
     """What the options of `add_model` name, opened."""
-    from keras_resnet.inference.artifacts import from_weights, open_model
+    from keras_resnet.inference.artifacts import open_model
 
-    return from_weights(options.model, options.weights) if options.weights else open_model(options.model)
+    if not options.weights:
+        return open_model(options.model)
+    return open_weights(options.model, options.weights, options.which)
+
+
+def open_weights(variant, source, which):
+    """A variant with weights, and what was supposed about them on stderr."""
+    from keras_resnet.inference.artifacts import from_weights
+
+    artifact = from_weights(variant, source, which)
+    if artifact.note:
+        print(f"note: {artifact.note}", file=sys.stderr)
+    return artifact
 
 
 def add_json(add):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_resnet.commands.options import add_json, print_json, variant
+from keras_resnet.commands.options import add_json, add_which, open_weights, print_json, variant
 
 LAYOUTS = ("timm", "timm_v2", "akamaster", "keras", "keras_resnet", "torchvision", "keras_v1", "keras_v2")
 
@@ -19,6 +19,7 @@ def register(command):
     add("source", metavar="IN", help="a run folder, a .keras file, or weights for --model")
     add("target", metavar="OUT", help=".safetensors, .keras or .weights.h5")
     add("--model", metavar="VARIANT", type=variant, help="what IN holds the weights of")
+    add_which(add)
     add("--layout", default="timm", choices=LAYOUTS, help="(default: %(default)s)")
     add("--float16", action="store_true", help="round the weights to half the bytes")
 
@@ -35,10 +36,13 @@ def register(command):
 
 
 def _convert(options):
-    from keras_resnet.inference.artifacts import from_weights, open_model
+    from keras_resnet.inference.artifacts import open_model
     from keras_resnet.inference.convert import save_as
 
-    artifact = from_weights(options.model, options.source) if options.model else open_model(options.source)
+    if options.model:
+        artifact = open_weights(options.model, options.source, options.which)
+    else:
+        artifact = open_model(options.source)
     save_as(artifact.model, options.target, options.layout, float16=options.float16)
 
 

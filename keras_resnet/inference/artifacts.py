@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -18,9 +18,10 @@ from keras_resnet.run_files import CLASSES, CONFIG, read_classes, read_config
 from keras_resnet.tails import class_count
 from keras_resnet.transform import Geometry
 from keras_resnet.variants import VARIANTS
+from keras_resnet.weights.load import load_weights, opened
 from keras_resnet.weights.records import get_record, resolve
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from keras_resnet.weights.tensors import regular_file
+from keras_resnet.weights.transforms import find_preparation
 
 WEIGHT_FILES = (".pth", ".pt", ".th", ".bin", ".safetensors", ".h5", ".keras")
 
@@ -34,11 +35,13 @@ class Artifact:
         class_names: The classes, from the model's file, from classes.txt next to it, or from the
             record of its weights; else their numbers.
         geometry: How images are resized and cropped for it.
+        note: What was supposed about its images, for the user to know; empty for nothing.
     """
 
     model: keras.Model
     class_names: tuple[str, ...]
     geometry: Geometry
+    note: str = ""
 
     @property
     def options(self) -> dict:
@@ -117,18 +120,34 @@ def _outputs(model) -> int:
     return class_count(model) if len(shape) == 2 else 0
 
 
-def from_weights(variant: str, source: str) -> Artifact:
+def from_weights(variant: str, source: str, which: str | None = None) -> Artifact:
     """Build a variant with the weights of a record or of a file; see `load_weights`.
 
-    Images are prepared as the record says. For a file they get ImageNet's mean and standard deviation,
-    and the crop of a `Geometry` that nobody stated.
+    Images are prepared as the record says; for a file as `find_preparation` knows or supposes, which
+    the artifact's note says.
+
+    Args:
+        variant: A name of the table.
+        source: A record, a file, or the name of the data of a record.
+        which: See `load_weights`.
 
     Raises:
         ValueError: the variant or the weights do not exist or do not fit.
     """
     source = resolve(source, variant)
+    note = ""
     if Path(source).exists():
-        model = build_model(variant, weights=source, normalization=(IMAGENET_MEAN, IMAGENET_STD))
+        path = regular_file(source)
+        with opened(path, which) as file:
+            found = find_preparation(path, file, variant)
+        size = {"input_shape": (found.size, found.size, 3)} if found.size else {}
+        model = build_model(variant, normalization=(found.mean, found.std), **size)
+        load_weights(model, path, which=which)
+        if not found.known:
+            note = (
+                f"{source} does not say how images are prepared; they are normalized with mean {found.mean} "
+                f"and std {found.std}, {found.reason}."
+            )
     elif source.endswith(WEIGHT_FILES):
         raise ValueError(f"{source}: there is no such file of weights.")
     else:
@@ -138,4 +157,4 @@ def from_weights(variant: str, source: str) -> Artifact:
             variant, weights=source, normalization=(transform.mean, transform.std),
             input_shape=(transform.size, transform.size, 3), num_classes=record.num_classes,
         )  # fmt: skip
-    return to_artifact(model)
+    return replace(to_artifact(model), note=note)

@@ -11,7 +11,10 @@ import keras
 import numpy as np
 
 from keras_resnet.files import written_aside, written_by_others
-from keras_resnet.weights.convert import to_state_dict
+from keras_resnet.weights.claims import variant_of
+from keras_resnet.weights.convert import slots, to_state_dict
+from keras_resnet.weights.keymaps import OWN
+from keras_resnet.weights.load import count_tensors
 
 
 def save_as(model: keras.Model, path, layout: str = "timm", *, float16: bool = False) -> None:
@@ -42,6 +45,8 @@ def save_as(model: keras.Model, path, layout: str = "timm", *, float16: bool = F
         raise ValueError(f"{path}: weights are rounded to float16 in .safetensors alone.")
     with written_aside(path) as part:
         writers[ending](model, part, path)
+        if ending != ".safetensors":
+            _check_count(model, part, path)
 
 
 def _save_model(model, part, path):
@@ -66,7 +71,7 @@ def _save_weights(model, part, path):
 
 def _save_safetensors(model, part, path, layout, float16):
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import load_file, save_file
     except ImportError as error:
         raise ImportError("writing .safetensors needs: pip install 'keras-resnet-zoo[convert]'") from error
     arrays = to_state_dict(model, layout)
@@ -75,9 +80,28 @@ def _save_safetensors(model, part, path, layout, float16):
     part.touch()
     mode = part.stat().st_mode
     with written_by_others(path):
-        # timm and transformers look for this entry.
-        save_file(arrays, part, metadata={"format": "pt"})
+        # timm and transformers look for the first entry, `load_weights` for the second.
+        variant = variant_of(model)
+        save_file(arrays, part, metadata={"format": "pt"} | ({"architecture": variant} if variant else {}))
+        written = load_file(part)
+    wrong = [name for name in arrays if not np.array_equal(arrays[name], written.get(name), equal_nan=True)]
+    if wrong or len(written) != len(model.weights):
+        raise ValueError(
+            f"{path}: {len(written)} tensors were written for {len(model.weights)} weights"
+            + (f", and {wrong[0]} differs." if wrong else ".")
+        )
     part.chmod(mode)  # safetensors makes a file of its own, which nobody but its owner may read
+
+
+def _check_count(model, part, path):
+    """Read the names in a file of Keras back, and compare their number with the model's weights."""
+    try:
+        expected = len(slots(model, OWN))
+    except ValueError:
+        return  # Layers that keep their weights in ways of their own, such as LoRA's
+    found = count_tensors(str(part))
+    if found != expected:
+        raise ValueError(f"{path}: {found} tensors were written for {expected} weights of {model.name!r}.")
 
 
 def _rounded(array, name):

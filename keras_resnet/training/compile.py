@@ -9,7 +9,6 @@ import keras
 
 from keras_resnet.builders import build_model
 from keras_resnet.graphs import deep_graphs, functional_model
-from keras_resnet.inference.artifacts import IMAGENET_MEAN, IMAGENET_STD
 from keras_resnet.kernels import accelerate
 from keras_resnet.resnet import build_variant
 from keras_resnet.training.losses import LOSSES, Accuracy
@@ -17,6 +16,7 @@ from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD, Lamb
 from keras_resnet.training.recipe import Recipe
 from keras_resnet.training.schedules import Schedule
 from keras_resnet.variants import VARIANTS
+from keras_resnet.weights.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 # On the scale of 0 to 1. Three channels get ImageNet's, other numbers are centred.
 CENTRED = (0.5, 0.25)

@@ -49,7 +49,7 @@ class _Graph:
     def setting(self, key, *kinds):
         """The values of a setting of all layers of some classes: one, or a sorted tuple of them."""
         values = {config.get(key) for _, kind, config in self.layers if kind in kinds}
-        return values.pop() if len(values) == 1 else tuple(sorted(values, key=str))
+        return values.pop() if len(values) == 1 else tuple(sorted(values, key=str)) or None
 
     def parts(self):
         """The names that occur in any block."""

@@ -41,6 +41,14 @@ def variant_called(name: str) -> str | None:
     return next((known for known in (plain, f"{plain}_cifar") if known in VARIANTS), None)
 
 
+def variant_of(model: keras.Model) -> str | None:
+    """The variant that `model` is, whatever it is called; ``None`` for a network that is not in the table."""
+    layers = layers_of(model)
+    visible, hidden = shown_traits(layers), hidden_traits(layers)
+    rows = (name for name, row in VARIANTS.items() if shown_traits_of(row) == visible)
+    return next((name for name in rows if not _other(hidden, name)), None)
+
+
 def check_record(model: keras.Model, record: Record) -> None:
     """Raise `WeightsError` if `model` is another network than the record's."""
     other = _other(hidden_traits(layers_of(model)), record.variant)
@@ -98,9 +106,9 @@ def _fits(variant, visible):
 
 def _check_graph(model, file, hidden, source):
     """Compare the graph in a .keras file, or the names of the layers in a .weights.h5 file."""
-    if file.layers is not None:
-        found = [layer for layer in file.layers if is_ours(layer[0])]
-        _refuse(model, ", ".join(differences(hidden, hidden_traits(found))), "was saved of another", source)
+    if found := [layer for layer in file.layers or () if is_ours(layer[0])]:
+        if other := ", ".join(differences(hidden, hidden_traits(found))):
+            raise WeightsError(f"{source} was saved of another network than {model.name!r} ({other}).")
         return
     found = {name: kind for name, kind in file.kinds.items() if is_ours(name)}
     if found.keys() <= {key.split("/")[-2] for key in file.tensors}:

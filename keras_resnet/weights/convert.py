@@ -11,7 +11,7 @@ import numpy as np
 from keras_resnet.graphs import leaves
 from keras_resnet.weights.keymaps import HEAD, get_layout, layer_keys
 from keras_resnet.weights.slots import Slot, find_layout, match, slots
-from keras_resnet.weights.tensors import Tensor, WeightsError
+from keras_resnet.weights.tensors import Tensor, WeightsError, readable
 
 __all__ = ["adapt_channels", "assign", "find_layout", "slots", "to_state_dict"]
 
@@ -80,7 +80,8 @@ def assign(
     if check is not None:
         check(layout)
     # Read as a whole before anything is assigned: a tensor that is not finite is found here.
-    arrays = [_read(slot, tensors, plan.folds) for slot in plan.kept]
+    with readable(source):
+        arrays = [_read(slot, tensors, plan.folds) for slot in plan.kept]
     for slot, array in zip(plan.kept, arrays, strict=True):
         slot.variable.assign(array)
     for line in _adapted(plan, tensors, model):

@@ -13,6 +13,8 @@ from keras_resnet.weights.tensors import DTYPES, Tensor, WeightsError, shown, wi
 
 # Layers hold their weights one to three groups down.
 MAX_DEPTH = 8
+# What a global heap collection begins with: signature, version, three zeros.
+_HEAP = b"GCOL\1\0\0\0"
 
 
 def open_h5(path: str) -> dict[str, Tensor]:
@@ -44,7 +46,7 @@ def open_h5(path: str) -> dict[str, Tensor]:
                 _collect(child, layer, path, tensors, seen)
     except WeightsError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except Exception as error:
         raise WeightsError(f"{path}: damaged HDF5 file: {error}") from error
     return tensors
 
@@ -67,6 +69,17 @@ def open_child(group, name, path):
     if not isinstance(child, (h5py.Group, h5py.Dataset)):
         raise WeightsError(f"{where} is neither a group nor a dataset.")
     return child
+
+
+def text_attribute(group, name: str) -> str | None:
+    """An attribute that is one text; ``None`` for what it is not, which HDF5 may crash on reading."""
+    if name not in group.attrs:
+        return None
+    attribute = group.attrs.get_id(name)
+    if not isinstance(attribute.get_type(), h5py.h5t.TypeStringID) or attribute.shape != ():
+        return None
+    value = group.attrs[name]
+    return value if isinstance(value, str) else None
 
 
 def _collect(group, layer, path, tensors, seen, depth=0):
@@ -110,6 +123,37 @@ def _read(path, name, dtype, where) -> np.ndarray:
     try:
         with h5py.File(path, "r") as file:
             array = file[name][()]
-    except (OSError, RuntimeError, KeyError) as error:
+    except Exception as error:
         raise WeightsError(f"{where} cannot be read: {error}") from error
     return widened(np.asarray(array), dtype, where)
+
+
+def check_heaps(path: str, source: str) -> None:
+    """Raise `WeightsError` for a damaged heap of texts, on which HDF5 runs for ever or crashes.
+
+    Its loop over the objects of a "global heap collection" believes their sizes. Only texts of variable
+    length, such as the names that Keras gives to its layers, are kept there.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    start = content.find(_HEAP)
+    while start >= 0:
+        size = int.from_bytes(content[start + 8 : start + 16], "little")
+        heap = content[start : start + size]
+        if len(heap) != size or not _is_heap(heap):
+            raise WeightsError(f"{source}: damaged HDF5 file: the heap at byte {start} is not whole.")
+        start = content.find(_HEAP, start + size)
+
+
+def _is_heap(heap):
+    place, seen = 16, set()
+    while place + 16 <= len(heap):
+        index = int.from_bytes(heap[place : place + 2], "little")
+        size = int.from_bytes(heap[place + 8 : place + 16], "little")
+        if index == 0:  # free space, header included, to the end
+            return place + size == len(heap)
+        if index in seen:
+            return False
+        seen.add(index)
+        place += 16 + (size + 7) // 8 * 8
+    return place <= len(heap)

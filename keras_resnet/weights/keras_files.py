@@ -12,7 +12,7 @@ from pathlib import Path
 
 import h5py
 
-from keras_resnet.weights.h5_files import MAX_DEPTH, describe, open_child
+from keras_resnet.weights.h5_files import MAX_DEPTH, check_heaps, describe, open_child, text_attribute
 from keras_resnet.weights.tensors import WeightFile, WeightsError, shown
 
 # What Keras numbers, in its order.
@@ -85,6 +85,7 @@ def _layers(config, seen, depth=0):
 def _read(path, source):
     """``(tensors, class of each layer by its name)`` of a file with the weights of a model."""
     walk = _Walk(source)
+    check_heaps(path, source)
     try:
         with h5py.File(path, "r") as file:
             walk.model(file, "")
@@ -141,8 +142,7 @@ class _Walk:
         """The name that Keras wrote beside the variables of a layer."""
         if "vars" not in layer.keys():  # noqa: SIM118
             return None
-        name = open_child(layer, "vars", self.source).attrs.get("name")
-        return name if isinstance(name, str) else None
+        return text_attribute(open_child(layer, "vars", self.source), "name")
 
     def collect(self, group, layer, kind, prefix):
         """The variables of a layer."""

@@ -72,7 +72,7 @@ def load_weights(
         check_record(model, record)
     path = regular_file(source) if record is None else str(download(record))
     name = path if record is None else record.name
-    with _opened(path, which) as file:
+    with opened(path, which) as file:
         _, tensors = match(model, file.tensors, name, None if file.chosen else which)
         transform = find_transform(path, file.legacy, tensors) if record is None else record.transform
         if transform is not None and transform.bgr:
@@ -95,6 +95,12 @@ def _describe(model, record, transform, whole):
     attach_metadata(model, class_names=names or None, geometry=geometry)
 
 
+def count_tensors(path: str) -> int:
+    """How many tensors a weight file holds."""
+    with opened(path) as file:
+        return len(file.tensors)
+
+
 def _find_record(model, source) -> Record | None:
     if not isinstance(source, str | os.PathLike):
         raise WeightsError(f"weights={source!r}: expected a path, the name of a record or of its data.")
@@ -113,7 +119,7 @@ def _find_record(model, source) -> Record | None:
 
 
 @contextlib.contextmanager
-def _opened(file: str, which: str | None) -> Iterator[WeightFile]:
+def opened(file: str, which: str | None = None) -> Iterator[WeightFile]:
     """The content of `file`, which can be read as long as the context is open."""
     if file.endswith(".keras"):
         with tempfile.TemporaryDirectory() as folder:

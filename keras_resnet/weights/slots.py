@@ -69,6 +69,9 @@ def slots(model: keras.Model, layout: str) -> list[Slot]:
                 "of the networks in it one by one."
             )
         seen.add(slot.key)
+    named = {id(slot.variable) for slot in found}
+    if others := [variable.path for variable in model.weights if id(variable) not in named]:
+        raise ValueError(f"{model.name!r} has {others[0]!r}, which is in no layer of its graph.")
     return found
 
 
@@ -118,10 +121,11 @@ def match(
     layout, prefix = _find(model, tensors, source, which)
     if not prefix:
         return layout, tensors
+    wanted = {slot.key for slot in slots(model, layout)}
     headless = not any(layer.name == HEAD for layer in leaves(model))
     found = {}
     for key, tensor in tensors.items():
-        if not key.startswith(prefix) and headless and len(tensor.shape) <= 2:
+        if headless and key not in wanted and not key.startswith(prefix) and len(tensor.shape) <= 2:
             continue
         name = key.removeprefix(prefix)
         if name in found:
