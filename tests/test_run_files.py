@@ -12,6 +12,7 @@ from keras_resnet.run_files import (
     read_history,
     write_classes,
 )
+from keras_resnet.training.runs import create
 
 CONFIG = {
     "model": "resnet20_cifar", "data": "digits", "image_size": 32, "channels": 3, "crop_fraction": 0.875,
@@ -156,3 +157,11 @@ def test_a_history_of_a_bad_training_is_read(tmp_path):
     rows = read_history(tmp_path / "history.csv")
     assert rows[1] == {"epoch": 2, "loss": 1, "test_loss": float("inf")}
     assert rows[0]["test_loss"] != rows[0]["test_loss"]
+
+
+def test_a_refused_name_leaves_an_empty_folder(tmp_path):
+    config = {"model": "resnet20_cifar", "seed": 0}
+    with pytest.raises(ValueError, match="line break"):
+        create(tmp_path / "run", config, ["a\nb"])
+    create(tmp_path / "run", config, ["a", "b"])
+    assert read_classes(tmp_path / "run/classes.txt", 2) == ("a", "b")

@@ -43,6 +43,7 @@ def create(out, config: dict, class_names) -> Path:
 
     Raises:
         FileExistsError: `out` is a file, or a folder that holds files.
+        ValueError: a name of a class is empty or has a line break.
     """
     if out is None:
         out = Path("runs", f"{time.strftime('%Y%m%d-%H%M%S')}-{config['model']}-seed{config['seed']}")
@@ -51,8 +52,9 @@ def create(out, config: dict, class_names) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         _check_empty(folder)  # another run may have come in between
-        write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
+        # First: it may refuse a name, and an empty folder can be used again.
         write_classes(folder / CLASSES, class_names)
+        write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=2) + "\n")
         # Last: with it the folder is a run.
         write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
     return folder
