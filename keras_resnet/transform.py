@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_resnet.arguments import choice, fraction, side
+from keras_resnet.arguments import choice, flag, fraction, side
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 # What is kept of the short side if nothing is known: torchvision's 224 of 256.
@@ -22,15 +22,18 @@ class Geometry:
         crop_fraction: Side of the input over the short side before the crop. ``None`` if nobody
             stated it: then an image that has exactly the input's size is used whole, and others
             are cropped to `USUAL_CROP` of their short side.
-        interpolation: ``"bilinear"`` or ``"bicubic"``, antialiased as Pillow does it.
+        interpolation: ``"bilinear"`` or ``"bicubic"``.
+        antialias: Widen the filter by the scale, as Pillow does; OpenCV does not.
     """
 
     size: int | None = None
     crop_fraction: float | None = None
     interpolation: str = "bilinear"
+    antialias: bool = True
 
     def __post_init__(self):
         choice("interpolation", self.interpolation, INTERPOLATIONS)
+        flag("antialias", self.antialias)
         if self.crop_fraction is not None:
             object.__setattr__(self, "crop_fraction", fraction("crop_fraction", self.crop_fraction))
         if self.size is not None:

@@ -74,7 +74,7 @@ def test_saved_model_is_the_one_that_was_evaluated(run):
     assert evaluation.top1 == run.evaluation.top1
     assert evaluation.loss == pytest.approx(run.evaluation.loss, rel=1e-4)
     assert evaluation.count == 359
-    assert artifact.options == {"crop_fraction": 1.0, "interpolation": "bilinear"}
+    assert artifact.options == {"crop_fraction": 1.0, "interpolation": "bilinear", "antialias": True}
     assert artifact.class_names == tuple("0123456789")
 
 

@@ -138,7 +138,11 @@ def _across_then_down(image, extents, box, interpolation):
 
 
 def resize_and_crop(
-    pixels: np.ndarray, size: int, crop_fraction: float | None = 1.0, interpolation: str = "bilinear"
+    pixels: np.ndarray,
+    size: int,
+    crop_fraction: float | None = 1.0,
+    interpolation: str = "bilinear",
+    antialias: bool = True,
 ):
     """Resize the short side to ``floor(size / crop_fraction)`` and cut ``(size, size)`` out of the middle.
 
@@ -146,12 +150,15 @@ def resize_and_crop(
     pixels that are kept are computed, which leaves few of a thousand one grey level off: Pillow
     rounds boxes to single precision. Bicubic filters make two levels of that, so that there the
     whole image is resized. `interpolation` is "bilinear" or "bicubic". A `crop_fraction` of ``None``
-    is that of a `keras_resnet.transform.Geometry`.
+    is that of a `keras_resnet.transform.Geometry`. Without `antialias` it is as
+    ``tf.image.resize(antialias=False)`` does it.
     """
     crop_fraction = crop_fraction_for(*pixels.shape[1::-1], size, crop_fraction)
     if pixels.shape[:2] == (size, size) and crop_fraction == 1.0:
         return pixels
     height, width = pixels.shape[:2]
+    if not antialias:
+        return _resize_box_sharply(pixels, size, middle(width, height, size, crop_fraction), interpolation)
     if interpolation == "bilinear" or _resized(width, height, size, crop_fraction).prod() > _MAX_RESIZED:
         box = middle(width, height, size, crop_fraction)
         part = window(box, width, height, size)
@@ -161,6 +168,31 @@ def resize_and_crop(
     kept = (*corner.tolist(), *(corner + size).tolist())
     extents, whole = tuple(extents.tolist()), (0, 0, width, height)
     return _by_bands(pixels, lambda image: _across_then_down(image, extents, whole, interpolation).crop(kept))
+
+
+def _resize_box_sharply(pixels, size, box, interpolation):
+    """The box ``(left, top, right, bottom)`` by the two or four nearest pixels along each axis."""
+    left, top, right, bottom = box
+    down, across = (
+        _nearest_pixels(*edges, size, extent, interpolation)
+        for edges, extent in zip(((top, bottom), (left, right)), pixels.shape[:2], strict=True)
+    )
+    resized = np.einsum("yh,hwc->ywc", down, pixels.astype(np.float32), optimize=True)
+    resized = np.einsum("xw,ywc->yxc", across, resized, optimize=True)
+    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
+
+
+def _nearest_pixels(start, end, size, extent, interpolation):
+    """Weights ``(size, extent)`` of the pixels of an axis for `size` places between `start` and `end`."""
+    centers = start + (np.arange(size) + 0.5) * (end - start) / size - 0.5
+    distance = np.abs(centers[:, None] - np.arange(extent))
+    if interpolation == "bilinear":
+        weights = np.maximum(1 - distance, 0)
+    else:  # Keys's cubic with a = -1/2
+        near = (1.5 * distance - 2.5) * distance**2 + 1
+        far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+        weights = np.where(distance < 1, near, np.where(distance < 2, far, 0))
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _resized(width, height, size, crop_fraction):

@@ -39,6 +39,7 @@ def make_dataset(
     repeats: int = 1,
     crop_fraction: float | None = None,
     interpolation: str = "bilinear",
+    antialias: bool = True,
     share: tuple[int, int] = (0, 1),
     layout: str | None = None,
     data_dir=None,
@@ -81,6 +82,8 @@ def make_dataset(
             if the images have one size; if their sizes differ, 0.875, but all of an image that has exactly
             the wanted size.
         interpolation: ``"bilinear"`` or ``"bicubic"``, where nothing is random.
+        antialias: Resize with a filter as wide as the scale, as Pillow does; OpenCV and older
+            TensorFlow pipelines do not. Where nothing is random.
         share: ``(part, parts)``: only this part of the data, decoded by one of several workers. In
             training an equal part of every batch, `batch_size` being that of all; otherwise every
             `parts`-th image, in batches of `batch_size`.
@@ -101,11 +104,12 @@ def make_dataset(
         DataError: the data cannot be used. A bad image is found when its batch is made.
     """
     (image_size, batch_size, seed, start_step, crop, crop_padding, flip, augment, augment_magnitude,
-     augment_ops, color_jitter, erase, repeats, crop_fraction, interpolation) = _checked(
+     augment_ops, color_jitter, erase, repeats, crop_fraction, interpolation,
+     antialias) = _checked(
         image_size=image_size, batch_size=batch_size, seed=seed, start_step=start_step, crop=crop,
         crop_padding=crop_padding, flip=flip, augment=augment, augment_magnitude=augment_magnitude,
         augment_ops=augment_ops, color_jitter=color_jitter, erase=erase, repeats=repeats,
-        crop_fraction=crop_fraction, interpolation=interpolation,
+        crop_fraction=crop_fraction, interpolation=interpolation, antialias=antialias,
     )  # fmt: skip
     share = _checked(part=share[0], parts=share[1])
     (max_pixels,) = _checked(max_pixels=max_pixels)
@@ -122,10 +126,10 @@ def make_dataset(
     if training:
         plan = Plan(
             size, crop, crop_padding, flip, augment, augment_magnitude, augment_ops, color_jitter, erase,
-            crop_fraction=crop_fraction, interpolation=interpolation,
+            crop_fraction=crop_fraction, interpolation=interpolation, antialias=antialias,
         )  # fmt: skip
     else:
-        plan = Plan(size, crop_fraction=crop_fraction, interpolation=interpolation)
+        plan = Plan(size, crop_fraction=crop_fraction, interpolation=interpolation, antialias=antialias)
     if plan.needs_colour and source.image_shape[-1] not in (1, 3):
         raise DataError(f"augment and color_jitter need 1 or 3 channels, not {source.image_shape[-1]}.")
     if training and source.mapped and plan.shrinks(source.image_shape):
@@ -262,4 +266,5 @@ _KINDS = {
     "parts": arguments.whole,
     "crop_fraction": _or_none(arguments.fraction),
     "interpolation": partial(arguments.choice, allowed=INTERPOLATIONS),
+    "antialias": arguments.flag,
 }

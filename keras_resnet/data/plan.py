@@ -35,6 +35,7 @@ class Plan:
     erase: float = 0.0
     crop_fraction: float | None = 1.0
     interpolation: str = "bilinear"
+    antialias: bool = True
 
     @property
     def needs_colour(self) -> bool:
@@ -58,7 +59,8 @@ class Plan:
 
     def shrink(self, pixels):
         """An image as it is resized before all else."""
-        return images.resize_and_crop(pixels, self.size, self.crop_fraction, self.interpolation)
+        how = self.interpolation, self.antialias
+        return images.resize_and_crop(pixels, self.size, self.crop_fraction, *how)
 
     def of_a_batch(self, batch, labels, u):
         """All that is done to images that `alters_single_images` leaves alone: ``(images, labels)``."""
@@ -119,9 +121,9 @@ class Plan:
     def _middle(self, read):
         if self.size is None:
             return read(lambda width, height: (0, 0, width, height), 0)
-        if self.interpolation != "bilinear":  # which needs the whole image
+        if self.interpolation != "bilinear" or not self.antialias:  # which needs the whole image
             pixels, label = read(lambda width, height: (0, 0, width, height), 0)
-            return images.resize_and_crop(pixels, self.size, self.crop_fraction, self.interpolation), label
+            return self.shrink(pixels), label
         box = None
 
         def choose(width, height):

@@ -106,12 +106,12 @@ def erase(images, u, probability: float):
     return tf.where(mask[..., None], colour, images)
 
 
-def resize_and_crop(image, size: int, crop_fraction: float | None = 1.0, interpolation: str = "bilinear"):
+def resize_and_crop(image, size: int, crop_fraction=1.0, interpolation: str = "bilinear", antialias=True):
     """`keras_resnet.data.images.resize_and_crop` of one image as a TensorFlow operation."""
     if image.shape[:2] == (size, size) and crop_fraction == 1.0:
         return image
     resized = python_function(
-        lambda pixels: one_image.resize_and_crop(pixels, size, crop_fraction, interpolation),
+        lambda pixels: one_image.resize_and_crop(pixels, size, crop_fraction, interpolation, antialias),
         [image],
         tf.uint8,
     )

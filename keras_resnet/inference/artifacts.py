@@ -46,7 +46,8 @@ class Artifact:
     @property
     def options(self) -> dict:
         """The geometry as arguments of `make_dataset`."""
-        return {"crop_fraction": self.geometry.crop_fraction, "interpolation": self.geometry.interpolation}
+        names = ("crop_fraction", "interpolation", "antialias")
+        return {name: getattr(self.geometry, name) for name in names}
 
 
 def open_model(path) -> Artifact:

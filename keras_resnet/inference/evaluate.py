@@ -122,7 +122,7 @@ def evaluation_dataset(artifact: Artifact, data, split: str = "held_out", **opti
         return make_dataset(
             data, split, **{"training": False, "image_size": size} | artifact.options | options
         )
-    if wrong := set(options) & {"image_size", "crop_fraction", "interpolation"}:
+    if wrong := set(options) & {"image_size", "crop_fraction", "interpolation", "antialias"}:
         raise DataError(
             f"{', '.join(sorted(wrong))}: {artifact.model.name!r} resizes and crops its images itself."
         )

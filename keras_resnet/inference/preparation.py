@@ -18,7 +18,7 @@ _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 
 @dataclass(frozen=True)
 class Preparation:
-    """The short side is resized to `resize` pixels, antialiased; the middle `size` x `size` are kept.
+    """The short side is resized to `resize` pixels; the middle `size` x `size` are kept.
 
     If nobody stated a crop, images that have exactly this size stay as they are; see `Geometry`.
     The pixels keep their values, 0 to 255: the model normalises them.
@@ -44,7 +44,7 @@ class Preparation:
             "color": "RGB" if self.channels == 3 else "grey, 0.299 R + 0.587 G + 0.114 B",
             "resize_short_side": self.resize,
             "interpolation": self.interpolation,
-            "antialias": True,
+            "antialias": self.options["antialias"],
             "center_crop": self.size,
             "unless_already_of_that_size": self.options["crop_fraction"] is None,
             "layout": "NHWC",
@@ -71,6 +71,7 @@ def preparation_of(artifact: Artifact) -> Preparation:
         # Half a pixel more, so that rounding down gives the layer's size again.
         fraction = 1.0 if first.height == height else height / (first.height + 0.5)
         options = {"crop_fraction": fraction, "interpolation": first.interpolation}
+        options["antialias"] = first.antialias
     else:
         options = artifact.options
     size = height or artifact.geometry.size or USUAL_SIZE
@@ -108,7 +109,7 @@ def prepare_encoded(data, preparation: Preparation):
         image = tf.raw_ops.ScaleAndTranslate(
             images=tf.cast(image, tf.float32)[None], size=steps,
             scale=tf.where(axis, scale, 1.0), translation=tf.where(axis, -corner, 0.0),
-            kernel_type=kernel, antialias=True,
+            kernel_type=kernel, antialias=preparation.options["antialias"],
         )[0]  # fmt: skip
         image = tf.clip_by_value(tf.floor(image + 0.5), 0.0, 255.0)
     return tf.ensure_shape(image, (size, size, preparation.channels))

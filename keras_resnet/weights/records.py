@@ -68,7 +68,10 @@ class Transform:
     @property
     def geometry(self) -> Geometry:
         """The resize and crop alone."""
-        return Geometry(size=self.size, crop_fraction=self.crop_fraction, interpolation=self.interpolation)
+        return Geometry(
+            size=self.size, crop_fraction=self.crop_fraction, interpolation=self.interpolation,
+            antialias=self.antialias,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
