@@ -162,7 +162,7 @@ def test_json_of_models(capsys, tmp_path, model, save_image, rng):
     x, y = rng.integers(0, 256, (6, 8, 8, 3), np.uint8), np.arange(6) % 3
     np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x, y_test=y)
     found = document(capsys, "evaluate", model, "--data", tmp_path / "data.npz")
-    assert set(found) == {"model", "data", "split", "images", "top1", "top5", "loss"}
+    assert set(found) == {"model", "data", "split", "images", "top1", "top5", "loss", "note"}
     assert (found["images"], found["top5"]) == (6, 1.0)
     image = save_image("images/a.png")
     (tmp_path / "images/b.png").write_bytes(b"no image")

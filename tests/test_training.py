@@ -169,7 +169,7 @@ def test_train_on_photographs(folder, tmp_path):
     )  # fmt: skip
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert (config["crop_fraction"], config["channels"]) == (None, 3)
-    assert run.evaluation.count == 2
+    assert run.evaluation.count == 3
 
 
 def test_precision_is_put_back(tmp_path, monkeypatch):

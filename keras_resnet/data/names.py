@@ -61,7 +61,7 @@ def match_classes(model_names, data_names, model: str = "the model", *, data_nam
     known, found = (tuple(map(canonical, names)) for names in (model_names, data_names))
     if known == found:
         return list(range(len(found))), None
-    if _numbered(known) or not data_named:
+    if are_numbers(known) or not data_named:
         return _by_count(known, found, model)
     at = {name: output for output, name in enumerate(known)}
     if unknown := [name for name in found if name not in at]:
@@ -78,9 +78,10 @@ def match_classes(model_names, data_names, model: str = "the model", *, data_nam
 def _by_count(known, found, model):
     if len(found) != len(known):
         raise DataError(f"the data have {len(found)} classes; {model} has {len(known)}.")
-    nameless = model if _numbered(known) else "the data"
+    nameless = model if are_numbers(known) else "the data"
     return list(range(len(found))), f"{nameless} without class names: only the number of classes was compared"
 
 
-def _numbered(names):
-    return names == tuple(map(str, range(len(names))))
+def are_numbers(names) -> bool:
+    """Whether names are only the numbers 0, 1, 2, ... of classes whose names nobody gave."""
+    return tuple(names) == tuple(map(str, range(len(names))))

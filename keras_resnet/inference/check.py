@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_resnet.data.errors import DataError, clear_errors
+from keras_resnet.data.names import are_numbers
 from keras_resnet.data.pipeline import make_dataset
+from keras_resnet.inference.evaluate import outputs_of_labels
 from keras_resnet.inference.preparation import Preparation
 
 _BATCH = 32
@@ -90,7 +92,7 @@ def load_images(data, split: str, preparation: Preparation, count: int, **option
         **options: `data_dir`, `download` and `layout` of `make_dataset`.
 
     Returns:
-        uint8 ``(images, size, size, channels)``, int64 ``(images,)``, the names of the classes.
+        uint8 ``(images, size, size, channels)``, int64 ``(images,)``, and the dataset that they are from.
 
     Raises:
         DataError: the data cannot be used, or have other channels.
@@ -109,7 +111,20 @@ def load_images(data, split: str, preparation: Preparation, count: int, **option
         raise DataError(
             f"the images have {images.shape[-1]} channels; the model takes {preparation.channels}."
         )
-    return images, labels, dataset.class_names
+    return images, labels, dataset
+
+
+def right_outputs(artifact, labels, source):
+    """The outputs that are right for the labels of `source`, or ``None``, and what is to be said of them.
+
+    Raises:
+        DataError: the model of `artifact` does not know the classes of `source`.
+    """
+    names = artifact.class_names
+    if are_numbers(names) and len(source.class_names) != len(names):
+        return None, f"{artifact.model.name!r} has no class names to compare with those of the images"
+    outputs, note = outputs_of_labels(artifact, source)
+    return outputs[labels], note
 
 
 def run_all(run, images) -> np.ndarray:

@@ -83,7 +83,7 @@ def evaluate(
     if not isinstance(data, tf.data.Dataset):
         data = evaluation_dataset(artifact, data, split, **options)
     _check_fit(model, data)
-    mapping, note = _outputs_of_labels(artifact, data)
+    mapping, note = outputs_of_labels(artifact, data)
     classes = class_count(model)
     confusion = np.zeros((classes, classes), np.int64)
     hits5, loss, brightest, outputs_of = 0, 0.0, 0.0, batch_function(model)
@@ -139,8 +139,16 @@ def _one_class_kind(model, outputs):
     return kind
 
 
-def _outputs_of_labels(artifact, data):
-    """For each label of the data the output of the model, as an array; ``None`` if they are the same."""
+def outputs_of_labels(artifact, data):
+    """Match the classes of a dataset of `make_dataset` with those of a model, by name.
+
+    Returns:
+        The output of the model for each label, as an array, or ``None`` for a dataset without class
+        names; and what a reader of the result must know, or ``None``.
+
+    Raises:
+        DataError: the data have other classes; see `match_classes`.
+    """
     names = getattr(data, "class_names", None)
     if names is None:
         return None, None

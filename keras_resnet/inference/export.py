@@ -25,6 +25,7 @@ from keras_resnet.inference.check import (
     check,
     compare,
     load_images,
+    right_outputs,
     run_all,
 )
 from keras_resnet.inference.formats import FORMATS, Format, Order
@@ -129,9 +130,8 @@ def export(
     if precision == "int8":
         ranges = load_images(calibration, "train", preparation, CALIBRATION_IMAGES, **data)[0]
     count = (32 if calibration is None else 1000) if images is None else whole("images", images)
-    pixels, labels, names = load_images(calibration, "held_out", preparation, count, **data)
-    if calibration is None or len(names) != len(artifact.class_names):
-        labels = None
+    pixels, labels, source = load_images(calibration, "held_out", preparation, count, **data)
+    labels, note = right_outputs(artifact, labels, source) if calibration is not None else (None, None)
     rebuilt = rebuild(artifact.model, outputs)
     with _whole_or_nothing(path) as part:
         _check_path(path, kind, format)  # which another export may have written meanwhile
@@ -143,7 +143,7 @@ def export(
             "model": artifact.model.name, "parameters": artifact.model.count_params(), "format": format,
             "precision": precision, "outputs": outputs, "bytes": size, **facts,
             "top1_of_the_run": _run_accuracy(model),
-            "comparison": _describe(comparison, calibration), "versions": _versions(kind),
+            "comparison": _describe(comparison, calibration), "classes": note, "versions": _versions(kind),
         }  # fmt: skip
         beside = (
             str(part / f"{path.name}.") if kind.suffix else str(part / path.name / "assets.extra") + os.sep
@@ -211,8 +211,6 @@ def _whole_or_nothing(path):
                 yield part
             finally:
                 remove(part)
-    except FileExistsError:
-        raise
     except OSError as error:
         raise ExportError(f"{path} cannot be written: {error.strerror or error}.") from error
 
