@@ -212,6 +212,8 @@ def _whole_or_nothing(path):
             finally:
                 remove(part)
     except OSError as error:
+        if isinstance(error, FileExistsError) and path.exists():  # another export has written it meanwhile
+            raise
         raise ExportError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 

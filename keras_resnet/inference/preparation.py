@@ -104,12 +104,14 @@ def prepare_encoded(data, preparation: Preparation):
     resized = short_side * extent // tf.reduce_min(extent)
     corner = tf.round(tf.cast(resized - size, tf.float32) / 2)
     scale = tf.cast(resized / extent, tf.float32)
+    antialias = preparation.options["antialias"]
     # Across, then down, and whole grey levels between: bicubic overshoots, and Pillow cuts that off.
     for steps, axis in (([extent[0], size], [False, True]), ([size, size], [True, False])):
         image = tf.raw_ops.ScaleAndTranslate(
             images=tf.cast(image, tf.float32)[None], size=steps,
             scale=tf.where(axis, scale, 1.0), translation=tf.where(axis, -corner, 0.0),
-            kernel_type=kernel, antialias=preparation.options["antialias"],
+            kernel_type=kernel, antialias=antialias,
         )[0]  # fmt: skip
-        image = tf.clip_by_value(tf.floor(image + 0.5), 0.0, 255.0)
+        if antialias or axis[0]:
+            image = tf.clip_by_value(tf.floor(image + 0.5), 0.0, 255.0)
     return tf.ensure_shape(image, (size, size, preparation.channels))
