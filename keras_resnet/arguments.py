@@ -80,6 +80,22 @@ def choice(name: str, value, allowed):
     return value
 
 
+def known(name: str, value, names) -> str:
+    """A name that a table may have; text, so that a list or a model is not looked up in it."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name}={_shown(value)} must be a name, such as {next(iter(names))!r}.")
+    return value
+
+
+def model(name: str, value):
+    """A Keras model, by what it can do; a path is not one."""
+    if not (hasattr(value, "layers") and hasattr(value, "get_layer")):
+        raise ValueError(
+            f"{name}={_shown(value)} must be a Keras model; open_model(path).model opens a run or a file."
+        )
+    return value
+
+
 def seed(name: str, value) -> int:
     """A seed, in [0, 2**31)."""
     return whole(name, value, least=0)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import keras
 
+from keras_resnet.arguments import known
 from keras_resnet.nearest import suggest
 from keras_resnet.resnet import build_variant
 from keras_resnet.variants import VARIANTS
@@ -24,7 +25,7 @@ def build_model(name: str, **arguments) -> keras.Model:
     Raises:
         ValueError: no variant has that name; the message suggests the nearest.
     """
-    if name not in VARIANTS:
+    if known("name", name, VARIANTS) not in VARIANTS:
         hint = suggest(name, VARIANTS, "'keras-resnet list' and list_models() name them all.")
         raise ValueError(f"there is no variant {name!r}; {hint}")
     weights = resolve(arguments.get("weights"), name)

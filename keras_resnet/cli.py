@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 
+from keras_resnet import printing
 from keras_resnet.commands.failures import explain
 
 
@@ -55,7 +56,7 @@ def _warnings():
     def show(message, category, *where, **more):
         if str(message) not in seen:
             seen.add(str(message))
-            print(f"keras-resnet: warning: {message}", file=sys.stderr)
+            print(printing.show(f"keras-resnet: warning: {message}"), file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import keras
 
-from keras_resnet.arguments import whole
+from keras_resnet import arguments
 from keras_resnet.graphs import functional_model
 
 _BLOCK = re.compile(r"stage(\d+)_block(\d+)_")
@@ -20,7 +20,7 @@ def stage_outputs(model: keras.Model) -> dict[str, keras.KerasTensor]:
     With preactivation that is the sum, before the normalisation of the next block.
     """
     last = {}
-    for layer in model.layers:
+    for layer in arguments.model("model", model).layers:
         if (match := _BLOCK.match(layer.name)) and layer.name.endswith("_out"):
             stage, block = map(int, match.groups())
             if block >= last.get(stage, (0, None))[0]:
@@ -44,7 +44,7 @@ def features(model: keras.Model, stages=(1, 2, 3, 4)) -> keras.Model:
     """
     outputs = stage_outputs(model)
     stages = stages if hasattr(stages, "__iter__") else [stages]
-    wanted = [f"stage{whole('a number of stages', number)}" for number in stages]
+    wanted = [f"stage{arguments.whole('a number of stages', number)}" for number in stages]
     if not wanted or (missing := [name for name in wanted if name not in outputs]):
         asked = ", ".join(missing) if wanted else "none"
         raise ValueError(f"{model.name!r} has {', '.join(outputs) or 'no stages'}; asked for {asked}.")
@@ -73,7 +73,7 @@ def shape_table(model: keras.Model) -> list[Row]:
         Rows for the input, the stem, each stage, the head, and a row of totals.
     """
     groups: dict[str, list] = {}
-    for layer in model.layers:
+    for layer in arguments.model("model", model).layers:
         groups.setdefault(_group(layer.name), []).append(layer)
     rows = [
         Row(

@@ -270,3 +270,35 @@ def test_features_takes_a_stage_or_several():
     assert list(kr.features(model, np.array([1, 2])).output) == ["stage1", "stage2"]
     with pytest.raises(ValueError, match="'1' must be a whole number"):
         kr.features(model, "12")
+
+
+@pytest.mark.parametrize(
+    "value", ["runs/my-run", None, "resnet50", np.zeros((1, 8, 8, 3))], ids=lambda v: type(v).__name__
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        kr.features, kr.shape_table, kr.freeze, kr.unfreeze,
+        lambda model: kr.gradcam(model, np.zeros((1, 8, 8, 3))), lambda model: kr.finetune(model, ARRAYS),
+    ],
+)  # fmt: skip
+def test_what_is_no_model_is_refused_with_the_remedy(call, value):
+    with pytest.raises(ValueError, match=r"^model=.* must be a Keras model; open_model\(path\)\.model opens"):
+        call(value)
+
+
+@pytest.mark.parametrize("value", [["resnet18"], 18, None, tiny])
+def test_a_name_is_text(value):
+    with pytest.raises(ValueError, match="^name=.* must be a name, such as 'resnet10t'"):
+        kr.build_model(value)
+
+
+def test_predict_refuses_arrays_with_the_remedy():
+    with pytest.raises(ValueError, match=r"not ndarray; fuse\(model\)\.predict\(images\) takes arrays"):
+        kr.predict(tiny(), np.zeros((2, 8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["training", "download", "flip"])
+def test_text_is_no_flag(name):
+    with pytest.raises(ValueError, match=f"^{name}='no' must be True or False"):
+        kr.make_dataset(ARRAYS, batch_size=4, **{name: "no"})

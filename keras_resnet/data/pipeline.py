@@ -112,10 +112,10 @@ def make_dataset(
         crop_fraction=crop_fraction, interpolation=interpolation, antialias=antialias,
     )  # fmt: skip
     share = _checked(part=share[0], parts=share[1])
-    (max_pixels,) = _checked(max_pixels=max_pixels)
+    max_pixels, download = _checked(max_pixels=max_pixels, download=download)
     where = {"layout": layout, "data_dir": data_dir, "download": download}
     source = open_source(data, split, max_pixels=max_pixels, **where)
-    training = split == "train" if training is None else training
+    (training,) = _checked(training=split == "train" if training is None else training)
     _check_share(share, training, batch_size)
     steps = source.size // batch_size if training else -(-source.size // batch_size)
     if steps == 0:
@@ -256,6 +256,8 @@ _KINDS = {
     "crop": partial(arguments.choice, allowed=CROPS),
     "crop_padding": partial(arguments.whole, least=0, most=arguments.LARGEST_SIDE),
     "flip": arguments.flag,
+    "training": arguments.flag,
+    "download": arguments.flag,
     "augment": partial(arguments.choice, allowed=POLICIES),
     "augment_magnitude": partial(arguments.real, least=0, most=10),
     "augment_ops": partial(arguments.whole, most=100),

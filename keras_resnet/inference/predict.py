@@ -209,6 +209,11 @@ def _to_grey(image):
 
 def _files(paths) -> Iterator[str]:
     for path in paths:
+        if not isinstance(path, str | bytes | os.PathLike):
+            raise ValueError(
+                f"images must be paths of files or folders, not {type(path).__name__}; "
+                "fuse(model).predict(images) takes arrays and datasets."
+            )
         if not os.path.isdir(path):
             yield os.fspath(path)
             continue

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.arguments import whole
+from keras_resnet import arguments
 from keras_resnet.graphs import functional_model
 from keras_resnet.heads import POOLS, find_head, logits_function, single_inputs
 from keras_resnet.inference.pixels import check_range, takes_pixels
@@ -43,7 +43,7 @@ def gradcam(model: keras.Model, images, class_index=None, stage: int | None = No
     Raises:
         ValueError: the model has no pooling and head, or no such stage or class; the images are not a batch.
     """
-    images = _check_images(images, model)
+    images = _check_images(images, arguments.model("model", model))
     tail = _tail(model)
     maps = _stage_maps(model, stage)
     below = functional_model(model.inputs[0], maps)
@@ -65,7 +65,7 @@ def gradcam(model: keras.Model, images, class_index=None, stage: int | None = No
 def _stage_maps(model, stage):
     """The tensor ``(batch, height, width, channels)`` of a stage; all that follows depends on it alone."""
     stages = stage_outputs(model)
-    stage = None if stage is None else whole("stage", stage)
+    stage = None if stage is None else arguments.whole("stage", stage)
     if stage is None or f"stage{stage}" in list(stages)[-1:]:
         return _pooled_maps(model)
     if f"stage{stage}" not in stages:

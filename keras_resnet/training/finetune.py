@@ -92,6 +92,7 @@ def finetune(
         FloatingPointError: the loss became NaN or infinite.
     """
     check_one_device("finetune")
+    arguments.model("model", model)
     epochs, unfreeze_every = whole("epochs", epochs), whole("unfreeze_every", unfreeze_every, least=0)
     learning_rate, layer_decay = (
         real("learning_rate", learning_rate, above=0),

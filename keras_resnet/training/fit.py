@@ -36,6 +36,7 @@ from keras_resnet.training.strategies import open_strategy, place, synchronize
 from keras_resnet.training.tensorboard import check_tensorboard, curves_writer
 from keras_resnet.training.workers import WorkerCheckpoint, lost_workers
 from keras_resnet.transform import Geometry
+from keras_resnet.variants import VARIANTS
 
 
 def train(
@@ -102,6 +103,7 @@ def train(
         check_tensorboard()
     seed = arguments.seed("seed", seed)
     image_size = None if image_size is None else arguments.side("image_size", image_size)
+    model = None if model is None else arguments.known("model", model, VARIANTS)
     devices = open_strategy(strategy)
     where = {"data_dir": data_dir, "download": download, "layout": layout}
     many, (worker, workers) = devices.num_replicas_in_sync > 1, place(devices)

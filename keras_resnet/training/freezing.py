@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.arguments import whole
+from keras_resnet import arguments
 from keras_resnet.nearest import suggest
 
 NORMS = (keras.layers.BatchNormalization, keras.layers.GroupNormalization)
@@ -73,7 +73,7 @@ def recalibrate_bn(model: keras.Model, dataset, steps: int) -> keras.Model:
     Raises:
         ValueError: the dataset has fewer, or `steps` is below 1.
     """
-    steps = whole("steps", steps)
+    steps = arguments.whole("steps", steps)
     layers = list(_batch_norms(model))
     if not layers:
         return model
@@ -98,7 +98,7 @@ def parts(model: keras.Model) -> list[str]:
     Raises:
         ValueError: the model has no stages, or has models among its layers.
     """
-    stages = max((stage_of(layer.name) or 0 for layer in model.layers), default=0)
+    stages = max((stage_of(layer.name) or 0 for layer in arguments.model("model", model).layers), default=0)
     if stages == 0 or any(isinstance(layer, keras.Model) for layer in model.layers):
         raise ValueError(f"{model.name!r} has no stages as build_resnet makes and names them.")
     return ["stem", *(f"stage{i + 1}" for i in range(stages)), "head"]
