@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import io
 import json
 import os
 import pathlib
@@ -537,3 +538,59 @@ def test_bombs_take_neither_memory_nor_time(tmp_path):
         assert outcome == "refused", name
         assert peak - start < 256 * 1024, f"{name} took {(peak - start) // 1024} MB"
         assert seconds < 15, f"{name} took {seconds:.1f} s"
+
+
+# --- .npz ---
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    file, pixels = io.BytesIO(), np.arange(192, dtype=np.uint8).reshape(4, 4, 4, 3)
+    np.savez_compressed(
+        file, x_train=pixels, y_train=np.arange(4) % 2, x_test=pixels, y_test=np.arange(4) % 2
+    )
+    return file.getvalue()
+
+
+def test_damaged_npz_files_are_read_or_refused_by_name(tmp_path, arrays, rng):
+    path, refused = tmp_path / "x.npz", 0
+    for _ in range(400):
+        data = bytearray(arrays)
+        for at in rng.integers(len(data), size=3):
+            data[at] = rng.integers(256)
+        path.write_bytes(data[: rng.integers(len(data)) if rng.integers(4) == 0 else None])
+        try:
+            keras_resnet.make_dataset(path, "test", batch_size=2)
+        except keras_resnet.DataError as error:
+            assert str(error).startswith(f"{path}: ") or "label" in str(error)
+            assert "\n" not in str(error)
+            refused += 1
+    assert refused > 200
+
+
+def test_npz_that_unpacks_to_much_more_is_refused(tmp_path, arrays):
+    path = tmp_path / "x.npz"
+    path.write_bytes(arrays)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("more.npy", "w") as entry:
+        for _ in range(280):
+            entry.write(bytes(2**20))
+    with pytest.raises(keras_resnet.DataError, match=r"x\.npz: .* bytes unpack to 293,60\d,\d{3}$"):
+        keras_resnet.make_dataset(path, "test", batch_size=2)
+
+
+def test_one_array_named_npz_is_refused(tmp_path):
+    with open(tmp_path / "x.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(
+        keras_resnet.DataError, match="not a readable .npz of plain arrays: File is not a zip"
+    ):
+        keras_resnet.make_dataset(tmp_path / "x.npz")
+
+
+def test_a_snapshot_that_is_no_regular_file(tmp_path):
+    from keras_resnet.training import snapshots
+
+    (tmp_path / "step_1").mkdir()
+    os.mkfifo(tmp_path / "step_1" / snapshots.SUMS)
+    with pytest.raises(OSError, match="it is a FIFO, not a regular file"):
+        snapshots._open(tmp_path / "step_1")

@@ -308,6 +308,11 @@ def test_a_shard_that_is_no_regular_file(prepared):
         make_dataset(prepared)
 
 
+def with_shard(**changes):
+    shard = {"file": "train-00000.tfrecord", "images": 3, "bytes": 9, "sha256": "0" * 64} | changes
+    return UNEVEN | {"splits": {"train": {"shards": [shard], "counts": [3]}}}
+
+
 UNEVEN = {"format": shards.FORMAT, "classes": ["a"], "splits": {"train": {"shards": [], "counts": [3]}}}
 
 
@@ -320,6 +325,12 @@ UNEVEN = {"format": shards.FORMAT, "classes": ["a"], "splits": {"train": {"shard
         (json.dumps(UNEVEN | {"classes": "ab"}), "not a manifest"),
         ('{"format": "x"}', "the format is 'x'"),
         (json.dumps(UNEVEN), "the counts of split 'train' do not add up"),
+        ("[" * 100_000, "not a manifest"),
+        (json.dumps(with_shard(images="3")), "images of a shard is '3'"),
+        (json.dumps(with_shard(bytes=1.5)), "bytes of a shard is 1.5"),
+        (json.dumps(with_shard(file="../../secret")), "the shard '../../secret' of 3 images is none of this"),
+        (json.dumps(with_shard(images=-3)), "of -3 images is none of this folder"),
+        (json.dumps(with_shard(more=1)), "not a manifest"),
     ],
 )
 def test_bad_manifest(tmp_path, text, message):

@@ -9,7 +9,10 @@ import numpy as np
 
 from keras_resnet.data.errors import DataError
 from keras_resnet.data.labels import check_labels
+from keras_resnet.files import open_regular
 
+# As much as any file may unpack to, and how many times its own size.
+_UNPACKED, _EXPANSION = 2**28, 100
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -18,17 +21,29 @@ def read_npz(path: str):
     if not os.path.isfile(path):
         raise DataError(f"{path}: there is no such file.")
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open_regular(path) as file:
+            _check_size(file, os.path.getsize(path))
+        with open_regular(path) as file, np.load(file, allow_pickle=False) as archive:
             if missing := [key for key in KEYS if key not in archive]:
                 raise DataError(
                     f"{path}: lacks {', '.join(missing)}; it has {', '.join(archive) or 'nothing'}."
                 )
             x_train, y_train, x_test, y_test = (archive[key] for key in KEYS)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not a readable .npz of plain arrays: {error}") from error
+    except DataError:
+        raise
+    # What zipfile, zlib and numpy raise on a damaged file is anything.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: not a readable .npz of plain arrays: {reason}") from error
     return (x_train, y_train), (x_test, y_test)
+
+
+def _check_size(file, size):
+    """Raise an error for a file that unpacks to much more than arrays of images do."""
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(_UNPACKED, _EXPANSION * size):
+        raise ValueError(f"its {size:,} bytes unpack to {unpacked:,}")
 
 
 def check_arrays(images: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> None:

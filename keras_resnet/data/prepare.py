@@ -24,7 +24,7 @@ from keras_resnet.data.folder import Folder, open_folder
 from keras_resnet.data.holdout import hold_out
 from keras_resnet.data.shards import FORMAT, MANIFEST, Shard, check_shard, digest, is_prepared
 from keras_resnet.data.workers import threads
-from keras_resnet.files import locked, written_aside
+from keras_resnet.files import locked, open_regular, written_aside
 
 _UNFINISHED = "unfinished.json"
 _LOCK = "lock"
@@ -120,7 +120,7 @@ def _open_state(out, fingerprint):
         _write_json(out, _UNFINISHED, state)
         return state
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_regular(path) as file:
             found = json.load(file)
         if found["fingerprint"] != fingerprint:
             raise DataError(f"{show(out)}: holds other images or other options; give a new folder.")

@@ -52,7 +52,7 @@ def read_manifest(folder: str) -> tuple[tuple[str, ...], dict[str, Split]]:
     """The classes and the splits of a folder; raises `DataError` where the manifest cannot be used."""
     path = os.path.join(folder, MANIFEST)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_regular(path) as file:
             manifest = json.load(file)
         if manifest["format"] != FORMAT:
             raise DataError(f"{show(path)}: the format is {manifest['format']!r}, not {FORMAT!r}.")
@@ -60,7 +60,7 @@ def read_manifest(folder: str) -> tuple[tuple[str, ...], dict[str, Split]]:
             raise TypeError("classes is not a list")
         classes = tuple(map(str, manifest["classes"]))
         splits = {
-            name: Split(tuple(Shard(**shard) for shard in split["shards"]), tuple(map(int, split["counts"])))
+            name: Split(tuple(map(_shard, split["shards"])), tuple(map(int, split["counts"])))
             for name, split in manifest["splits"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -71,6 +71,16 @@ def read_manifest(folder: str) -> tuple[tuple[str, ...], dict[str, Split]]:
         if sum(split.counts) != sum(shard.images for shard in split.shards) or not split.shards:
             raise DataError(f"{show(path)}: the counts of split {name!r} do not add up.")
     return classes, splits
+
+
+def _shard(described):
+    shard = Shard(**described)
+    for name, kind in (("file", str), ("images", int), ("bytes", int), ("sha256", str)):
+        if type(getattr(shard, name)) is not kind:
+            raise TypeError(f"{name} of a shard is {getattr(shard, name)!r}")
+    if os.path.basename(shard.file) != shard.file or shard.images < 1:
+        raise ValueError(f"the shard {shard.file!r} of {shard.images} images is none of this folder")
+    return shard
 
 
 def records(folder: str, split: Split) -> tf.data.Dataset:
@@ -139,7 +149,7 @@ def check_size(folder: str, shard: Shard) -> None:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise DataError(f"{show(path)}: the shard cannot be read: {error.strerror}.") from error
-    if size != shard.bytes or shard.images < 1:
+    if size != shard.bytes:
         raise DataError(
             f"{show(path)}: {size} bytes where the manifest says {shard.bytes}; prepare it again."
         )

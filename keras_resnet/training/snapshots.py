@@ -21,6 +21,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from keras_resnet.files import open_regular
+
 ARRAYS, STATE, SUMS = "arrays.bin", "state.json", "SHA256SUMS"
 DTYPES = {
     **{name: np.dtype(name) for name in ("bool", "float16", "float32", "float64")},
@@ -186,7 +188,7 @@ def _remove_parts(folder):
 def _sums(path):
     lines = []
     for name in (ARRAYS, STATE):
-        with open(path / name, "rb") as file:
+        with open_regular(path / name) as file:
             lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
     return "".join(lines).encode()
 
@@ -194,7 +196,8 @@ def _sums(path):
 def _open(path) -> Snapshot:
     """Verify a snapshot and describe it."""
     try:
-        whole = (path / SUMS).read_bytes() == _sums(path)
+        with open_regular(path / SUMS) as file:
+            whole = file.read() == _sums(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SnapshotError(f"{path} is damaged: {Path(error.filename).name} is missing.") from None
     if not whole:
