@@ -11,6 +11,7 @@ import keras
 from keras_resnet import arguments
 from keras_resnet.graphs import functional_model
 
+_STAGE = re.compile(r"(stem|stage\d+)_")
 _BLOCK = re.compile(r"stage(\d+)_block(\d+)_")
 
 
@@ -74,7 +75,10 @@ def shape_table(model: keras.Model) -> list[Row]:
     """
     groups: dict[str, list] = {}
     for layer in arguments.model("model", model).layers:
-        groups.setdefault(_group(layer.name), []).append(layer)
+        part = _STAGE.match(layer.name)
+        # What a head's layers are called is up to whoever built it.
+        group = part[1] if part else "head" if "stem" in groups else "input"
+        groups.setdefault(group, []).append(layer)
     rows = [
         Row(
             group,
@@ -104,12 +108,6 @@ def format_table(rows: list[Row]) -> str:
     ]
     rule = "-" * len(lines[0])
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
-
-
-def _group(layer_name):
-    if layer_name.startswith(("stage", "stem_")):
-        return layer_name.split("_")[0]
-    return "head" if layer_name.startswith(("head", "predictions")) else "input"
 
 
 def _macs(layer):

@@ -159,6 +159,15 @@ def test_the_command_line_is_told(image, folder, tmp_path, capsys):
     )
 
 
+def test_names_and_outputs_must_agree(image):
+    for model, names in (
+        (classifier(layers.Softmax(), units=3), "ab"),
+        (classifier(layers.Activation("sigmoid")), "a"),
+    ):
+        with pytest.raises(ValueError, match="class names for the . classes of 'classifier'"):
+            predict(Artifact(model, tuple(names), Geometry(crop_fraction=1.0)), image)
+
+
 def test_names_of_one_output():
     model = classifier(layers.Activation("sigmoid"))
     assert metadata_of(attach_metadata(model, class_names=["cat", "dog"])).class_names == ("cat", "dog")

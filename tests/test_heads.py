@@ -7,6 +7,8 @@ from keras import layers, ops
 
 from keras_resnet import build_resnet, gradcam
 from keras_resnet.heads import find_head
+from keras_resnet.inference.predict import stream_predictions
+from keras_resnet.summary import shape_table
 from keras_resnet.training.new_head import with_new_head
 
 OPTIONS = dict(
@@ -136,6 +138,26 @@ def test_the_user_names_the_head():
     assert with_new_head(model, 7, (16, 16, 3), "hidden").get_layer("head").kernel.shape == (16, 7)
     with pytest.raises(ValueError, match="head='clasifier': 'net' has no layer of that name; .*'classifier'"):
         with_new_head(model, 7, (16, 16, 3), "clasifier")
+
+
+def test_the_table_of_a_head_of_any_name():
+    rows = {
+        row.stage: row
+        for row in shape_table(with_head(dense(5, "relu", "hidden"), dense(activation="softmax")))
+    }
+    assert list(rows) == ["input", "stem", "stage1", "stage2", "head", "total"]
+    assert (rows["head"].output_shape, rows["head"].parameters, rows["input"].parameters) == ((3,), 103, 0)
+
+
+def test_features_are_what_the_head_is_given(save_image):
+    model, path = with_head(dense(5, "relu", "hidden"), dense(activation="softmax")), save_image("a.png")
+    (found,) = stream_predictions(model, path, features=True)
+    pixels = keras.utils.img_to_array(keras.utils.load_img(path))[None]
+    expected = keras.Model(model.input, model.get_layer("hidden").output)(pixels)[0]
+    np.testing.assert_allclose(found.features, expected, atol=1e-5)
+    convolved = with_head(gap(keepdims=True), conv(), layers.Flatten(), layers.Softmax(), pooling=None)
+    with pytest.raises(ValueError, match="'net' has no head that is given pooled features"):
+        next(stream_predictions(convolved, path, features=True))
 
 
 def test_a_name_that_the_new_head_needs():

@@ -19,12 +19,13 @@ from keras_resnet.data.folder import image_files
 from keras_resnet.data.pipeline import fixed_parallelism
 from keras_resnet.data.workers import python_function
 from keras_resnet.graphs import functional_model
+from keras_resnet.heads import find_head
 from keras_resnet.inference.artifacts import to_artifact
 from keras_resnet.inference.fuse import fuse
 from keras_resnet.inference.kept import keep
 from keras_resnet.inference.pixels import check_takes_pixels, prepares_images
 from keras_resnet.output_kind import output_kind, to_probabilities
-from keras_resnet.tails import units
+from keras_resnet.tails import class_count, units
 from keras_resnet.transform import USUAL_SIZE
 
 
@@ -109,7 +110,11 @@ def stream_predictions(
     artifact = to_artifact(model)
     check_model(artifact.model, top, batch_size)
     top, batch_size = int(top), int(batch_size)
-    kind = output_kind(artifact.model, outputs)
+    kind, count = output_kind(artifact.model, outputs), class_count(artifact.model)
+    if len(artifact.class_names) != count:
+        raise ValueError(
+            f"{len(artifact.class_names)} class names for the {count} classes of {artifact.model.name!r}."
+        )
     network = artifact.model
     compute = keep(
         network,
@@ -146,11 +151,15 @@ def check_model(model: keras.Model, top: int, batch_size: int) -> None:
 
 
 def head_pool(model: keras.Model) -> keras.KerasTensor:
-    """What the head of a model is given: ``(batch, channels)``."""
-    try:
-        return model.get_layer("head_pool").output
-    except ValueError as error:
-        raise ValueError(f"{model.name!r} has no layer 'head_pool' to take features from.") from error
+    """What the head of a model is given: ``(batch, channels)``.
+
+    Raises:
+        ValueError: the graph does not tell where the head begins, or it does not take pooled features.
+    """
+    head = find_head(model)
+    if head is None or len(head.features.shape) != 2:
+        raise ValueError(f"{model.name!r} has no head that is given pooled features.")
+    return head.features
 
 
 def _with_features(model):
