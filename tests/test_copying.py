@@ -298,6 +298,17 @@ def test_merges_align_as_keras_does(ranks, broadcast, rng):
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_a_number_for_each_image_is_not_a_bias_of_the_channels(rng):
+    """Keras 3.15 takes it for one, where there are as many images as channels."""
+    images = keras.Input((8, 8, 8))
+    gate = layers.Dense(1)(layers.GlobalAveragePooling2D()(images))
+    model = keras.Model(images, [merge()([images, gate]) for merge in MERGES])
+    values = rng.normal(size=(8, 8, 8, 8)).astype("float32")
+    expected = model.predict(values, batch_size=3, verbose=0)
+    for found, theirs in zip(fuse(model)(values), expected, strict=True):
+        np.testing.assert_allclose(found, theirs, atol=1e-5)
+
+
 def test_a_merge_that_was_built_for_other_ranks(rng):
     """Keras decides by its first call whether a merge aligns its inputs."""
     images = keras.Input((8, 8, 8))

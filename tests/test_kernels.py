@@ -1,11 +1,14 @@
 """Grouped convolutions: TensorFlow's kernels compute what a block-diagonal kernel does."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_resnet import accelerate, kernels
+from keras_resnet.layers import StandardizedConv2D
 
 
 @pytest.fixture(params=["native", "split"])
@@ -93,3 +96,19 @@ def test_nested_models_are_visited():
 def test_ungrouped_layers_are_left_alone():
     model = accelerate(grouped_model(groups=1))
     assert "convolution_op" not in vars(model.get_layer("grouped"))
+
+
+def test_layers_that_compute_in_a_way_of_their_own_are_left_alone(rng):
+    """Standardized filters stay so in groups, and a method that somebody bound stays."""
+
+    def call(self, inputs, training=None, mask=None):
+        return 2.0 * inputs
+
+    norm = keras.layers.BatchNormalization()
+    inputs = keras.Input((8, 8, 4))
+    outputs = StandardizedConv2D(4, 3, groups=2)(norm(inputs))
+    norm.call = types.MethodType(call, norm)
+    model = keras.Model(inputs, outputs)
+    images = rng.normal(size=(2, 8, 8, 4)).astype("float32")
+    expected = model(images, training=True)
+    np.testing.assert_allclose(accelerate(model)(images, training=True), expected, atol=1e-5)

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from keras_resnet.copying import copy_layer, copy_model, is_stock, parts_of
 from keras_resnet.graphs import deep_graphs, functional_model
-from keras_resnet.inference.forward import batch_function
 from keras_resnet.layers import StandardizedConv2D
 from keras_resnet.output_kind import output_kind
 from keras_resnet.tails import units
@@ -44,7 +43,7 @@ def rebuild(model: keras.Model, outputs: str | None = None) -> keras.Model:
 
 def prepared_input(model: keras.Model):
     """The Keras tensor of the prepared pixels: the model's input, behind a resize and crop if it has them."""
-    x = model.input
+    x = model.inputs[0]
     for layer in model.layers[1:3]:
         if not isinstance(layer, keras.layers.Resizing | keras.layers.Cropping2D):
             break
@@ -55,13 +54,14 @@ def prepared_input(model: keras.Model):
 def from_prepared(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from a batch of prepared pixels to what the model itself computes of them.
 
-    It is traced anew: what `predict` traced before does not know of LoRA that came later.
+    It is traced anew, for any batch: what `predict` traced before does not know of LoRA that came later,
+    and Keras 3.15 adds a number for each image, ``(n, 1, 1, 1)``, as a bias to features of n channels.
     """
     start = prepared_input(model)
-    if start is model.input:
-        return batch_function(functional_model(model.input, model.output))
-    image = keras.Input(batch_shape=start.shape, dtype=start.dtype)
-    return batch_function(keras.Model(image, AsItIs(keras.Function(start, model.output))(image)))
+    run = model if start is model.inputs[0] else AsItIs(keras.Function(start, model.output))
+    spec = tf.TensorSpec(start.shape, start.dtype)
+    step = tf.function(lambda pixels: run(pixels, training=False), [spec])
+    return lambda pixels: np.asarray(step(tf.cast(pixels, spec.dtype)))
 
 
 def lowest_precision(model: keras.Model) -> str:
