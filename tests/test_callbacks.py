@@ -11,9 +11,11 @@ from PIL import Image
 
 import keras_resnet as kr
 from keras_resnet.metadata import metadata_of, restore_metadata
+from keras_resnet.training.callbacks import save_as
 from keras_resnet.training.checkpoint import Checkpoint
 from keras_resnet.training.ema import EMA
 from keras_resnet.training.losses import Accuracy, softmax_cross_entropy
+from keras_resnet.training.strategies import synchronize
 
 SETTINGS = {
     "epochs": 2, "warmup_epochs": 0, "steps_per_epoch": 2, "batch_size": 16,
@@ -270,3 +272,21 @@ def test_functions_of_the_training_have_names_in_files():
     x, y = np.eye(2, dtype="float32"), np.array([0, 2])
     other.set_weights(model.get_weights())
     assert other.evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0))
+
+
+def test_files_from_several_devices_are_for_one(tmp_path):
+    network = base()
+    synchronize(network, True)
+    logits = keras.Model(network.input, network.get_layer("head").output)
+    save_as(logits, network)
+    logits.save(tmp_path / "m.keras")
+
+    def flags(model):
+        norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        return {layer.synchronized for layer in norms}
+
+    assert flags(keras.saving.load_model(tmp_path / "m.keras")) == {False}
+    assert flags(network) == {True}
+    save_as(logits, network, writes=False)
+    logits.save(tmp_path / "other.keras")
+    assert not (tmp_path / "other.keras").exists()

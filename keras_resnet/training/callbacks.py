@@ -8,6 +8,7 @@ import types
 import keras
 
 from keras_resnet.training.checkpoint import Checkpoint
+from keras_resnet.training.strategies import one_device
 
 _RATE = (
     "it sets the learning rate, which a schedule sets at every step here, and Keras allows no other; "
@@ -84,7 +85,7 @@ def save_as(logits: keras.Model, network: keras.Model, *, ema=None, writes: bool
     def saver(write):
         def save(model, *arguments, **options):
             if writes:
-                with ema.averaged() if ema else contextlib.nullcontext():
+                with ema.averaged() if ema else contextlib.nullcontext(), one_device(network):
                     write(*arguments, **options)
 
         return types.MethodType(save, logits)

@@ -7,6 +7,7 @@ The devices are those of one machine, or of several workers, which are told of e
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -137,3 +138,19 @@ def synchronize(model: keras.Model, on: bool) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = on
+
+
+@contextlib.contextmanager
+def one_device(model: keras.Model):
+    """A context in which the model is saved as one device would have it; what was traced stays as it is."""
+    before = {
+        layer: layer.synchronized
+        for layer in model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+    synchronize(model, False)
+    try:
+        yield
+    finally:
+        for layer, synchronized in before.items():
+            layer.synchronized = synchronized
