@@ -29,6 +29,7 @@ from keras_resnet.weights.architecture import (
 from keras_resnet.weights.claims import variant_called
 from keras_resnet.weights.convert import to_state_dict
 from keras_resnet.weights.keras_files import open_keras
+from keras_resnet.weights.keymaps import layer_keys
 from keras_resnet.weights.records import get_record, list_records
 
 
@@ -332,6 +333,27 @@ def test_a_file_of_keras_applications_is_turned_as_its_record_is(table, tmp_path
     grey = randomized(table("resnet50v1", input_shape=(64, 64, 1)))
     again = load_weights(table("resnet50v1", input_shape=(64, 64, 1)), legacy(grey, tmp_path / "b.h5"))
     assert_same(again, grey)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_networks_of_keras_applications_in_files_of_keras(table, tmp_path, suffix, nested):
+    source = randomized(table("resnet50v1", include_top=False))
+    names = layer_keys(source, "keras")
+    theirs = keras.models.clone_model(
+        source,
+        clone_function=lambda layer: layer.from_config(
+            layer.get_config() | {"name": names.get(layer.name, f"their_{layer.name}")}
+        ),
+    )
+    theirs.set_weights(source.get_weights())
+    if nested:
+        top = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)]
+        theirs = keras.Sequential([keras.Input((64, 64, 3)), theirs, *top])
+    file = save(theirs, tmp_path / f"a{suffix}")
+    wanted = load_weights(table("resnet50v1", include_top=False), legacy(source, tmp_path / "a.h5"))
+    assert_same(load_weights(table("resnet50v1", include_top=False), file), wanted)
+    assert_refused(table("resnet50", include_top=False), file, r"is 'resnet50v1'; .*stride_conv='conv2'")
 
 
 # How images are prepared.

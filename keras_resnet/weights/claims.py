@@ -70,7 +70,7 @@ def check_file(model: keras.Model, file: WeightFile, layout: str, source: str) -
     """
     layers = layers_of(model)
     hidden, visible = hidden_traits(layers), shown_traits(layers)
-    if file.layers is not None or file.kinds:
+    if any(map(is_ours, file.kinds)):
         _check_graph(model, file, hidden, source)
         return
     if _check_names(model, file.says, hidden, visible, source):

@@ -27,7 +27,7 @@ MAX_CONFIG = 32 << 20
 def open_weights_h5(path: str) -> WeightFile:
     """The tensors of a ``.weights.h5`` file; raises `WeightsError`."""
     tensors, kinds = _read(path, path)
-    return WeightFile(tensors, kinds=kinds)
+    return WeightFile(tensors, kinds=kinds, by_keras=True)
 
 
 def open_keras(path: str, folder: str) -> WeightFile:
@@ -40,7 +40,7 @@ def open_keras(path: str, folder: str) -> WeightFile:
         layers = tuple(_layers(json.loads(_member(path, "config.json", MAX_CONFIG)), set()))
     except (ValueError, TypeError, KeyError, AttributeError, WeightsError):
         layers = None  # The weights do not need it, and their names tell what the graph would.
-    return WeightFile(tensors, layers=layers, kinds=kinds)
+    return WeightFile(tensors, layers=layers, kinds=kinds, by_keras=True)
 
 
 def _member(path, name, limit):

@@ -74,7 +74,7 @@ def load_weights(
     name = path if record is None else record.name
     with opened(path, which) as file:
         _, tensors = match(model, file.tensors, name, None if file.chosen else which)
-        transform = find_transform(path, file.legacy, tensors) if record is None else record.transform
+        transform = find_transform(path, file.by_keras, tensors) if record is None else record.transform
         if transform is not None and transform.bgr:
             tensors = _in_rgb(tensors, transform)
         check = None if record is not None else functools.partial(check_file, model, file, source=name)

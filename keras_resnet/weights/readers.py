@@ -85,7 +85,7 @@ def open_file(path, which: str | None = None) -> WeightFile:
 
 def _opener(head, path, which):
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return lambda: WeightFile(open_h5(path), legacy=True)
+        return lambda: WeightFile(open_h5(path), by_keras=True)
     if head.startswith(b"PK\3\4"):
         return lambda: open_torch_zip(path, which)
     if head[8:9] == b"{":

@@ -50,7 +50,7 @@ class WeightFile:
         says: Where in the file (or beside it) an architecture is named -> its name there.
         layers: Name, class and configuration of each layer, if the file holds the graph.
         kinds: Name of each layer -> its class in lower case, if the file has no graph but these.
-        legacy: Whether Keras 2, or keras.applications, wrote it.
+        by_keras: Whether Keras wrote it.
         note: Which set of weights it is, if the file holds several.
         chosen: Whether the set was asked for by its name.
     """
@@ -59,7 +59,7 @@ class WeightFile:
     says: dict[str, str] = field(default_factory=dict)
     layers: tuple | None = None
     kinds: dict[str, str] = field(default_factory=dict)
-    legacy: bool = False
+    by_keras: bool = False
     note: str = ""
     chosen: bool = False
 

@@ -17,7 +17,7 @@ from keras_resnet.weights.tensors import Tensor, WeightFile
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def find_transform(path: str, legacy: bool, tensors: dict[str, Tensor]) -> Transform | None:
+def find_transform(path: str, by_keras: bool, tensors: dict[str, Tensor]) -> Transform | None:
     """The transform that belongs to a file; ``None`` if nothing tells.
 
     A file has it that is called as the file of a record is (and has its checksum, where one is
@@ -25,16 +25,17 @@ def find_transform(path: str, legacy: bool, tensors: dict[str, Tensor]) -> Trans
 
     Args:
         path: Of the file.
-        legacy: Whether Keras 2, or keras.applications, wrote it.
-        tensors: By the names of the network, without a prefix.
+        by_keras: Whether Keras wrote it.
+        tensors: By name.
     """
     if (record := record_of(path)) is not None:
         return record.transform
     if (transform := hub_transform(hub_config(path))) is not None:
         return transform
-    if legacy and "conv1_conv/kernel" in tensors:
+    layers = {key.rpartition("/")[0].rpartition("/")[2] for key in tensors}
+    if by_keras and "conv1_conv" in layers:
         # Their networks without a norm in the stem activate before their convolutions.
-        return get_record(f"keras/{KERAS_ROWS['conv1_bn/gamma' not in tensors][0]}").transform
+        return get_record(f"keras/{KERAS_ROWS['conv1_bn' not in layers][0]}").transform
     return None
 
 
@@ -73,7 +74,7 @@ def find_preparation(path: str, file: WeightFile, variant: str) -> Preparation:
     Where nothing tells, as the published weights of the variant take them if these agree, and else
     with ImageNet's mean and standard deviation.
     """
-    if (transform := find_transform(path, file.legacy, file.tensors)) is not None:
+    if (transform := find_transform(path, file.by_keras, file.tensors)) is not None:
         reason = "as published with these weights"
         return Preparation(transform.mean, transform.std, transform.size, reason)
     if scale := _normalization_in(file.layers):
