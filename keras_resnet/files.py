@@ -129,10 +129,11 @@ def locked(path, what):
     """
     file = _taken(Path(path), what)
     with file:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
         try:
+            # On a full disk nobody learns who has the lock; it holds all the same.
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
             yield
         finally:
             file.truncate(0)
@@ -144,10 +145,10 @@ def locked(path, what):
 def _taken(path, what):
     """The lock file, open and locked."""
     while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  `locked` closes it
+        file = open(path, "a+b", buffering=0)  # noqa: SIM115  `locked` closes it
         try:
             file.seek(0)
-            holder = file.read(1000)
+            holder = file.read(1000).decode("utf-8", "replace")
             if not _take(file, holder):
                 by = show(holder.strip()) or "another process"
                 raise BusyError(

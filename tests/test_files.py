@@ -14,6 +14,7 @@ from keras_resnet.cli import main
 from keras_resnet.commands.failures import explain
 from keras_resnet.files import BusyError, locked, write_text, written_aside, written_by_others
 from keras_resnet.inference.convert import save_as
+from keras_resnet.inference.outputs import CsvRows
 from keras_resnet.report.plots import plot_confusion_matrix, plot_curves
 
 HOLD = """
@@ -106,6 +107,26 @@ def test_a_full_disk_is_one_line_with_the_name(name, tmp_path, full):
     with pytest.raises(OSError) as error:
         WRITERS[name](path)
     assert explain(error.value) == (f"{path}: File too large.", 2)
+    assert listed(tmp_path) == []
+
+
+def test_on_a_full_disk_a_lock_holds_and_nothing_is_left(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            write_text(tmp_path / "a", "text")
+        with pytest.raises(ValueError, match=r"out\.csv cannot be written: File too large"):
+            CsvRows(tmp_path / "out.csv", ["path"])
+        with (
+            locked(tmp_path / "lock", "it"),
+            pytest.raises(BusyError, match="it is in use by another process"),
+            locked(tmp_path / "lock", "it"),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert explain(error.value)[0] == f"{tmp_path / 'a'}: File too large."
     assert listed(tmp_path) == []
 
 

@@ -107,7 +107,15 @@ class CsvRows(_Rows):
         self._names = header
         super().__init__(path)
         if self.size == 0:
-            self._append(_lines([header]))
+            self._write_first(_lines([header]))
+
+    def _write_first(self, line):
+        try:
+            self._append(line)
+        except BaseException:
+            self._file.close()
+            self.path.unlink(missing_ok=True)
+            raise
 
     def _whole_bytes(self):
         size = 0
