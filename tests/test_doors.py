@@ -1,5 +1,7 @@
 """What people bring to `evaluate`, `predict` and the others: the right answer or one line."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from keras_resnet.data.names import match_classes
 from keras_resnet.inference.artifacts import Artifact
 from keras_resnet.inference.preparation import Preparation, prepare_encoded
 from keras_resnet.metadata import attach_metadata, metadata_of
+from keras_resnet.preprocessing import find_front
+from keras_resnet.training.new_head import with_new_head
 from keras_resnet.transform import Geometry
 
 COLORS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -285,3 +289,55 @@ def test_records_without_antialiasing_are_resized_without(tmp_path, extents, int
     attach_metadata(model, geometry=geometry)
     ((_, first), *_) = predict(model, str(tmp_path / "a" / "a.png"), top=2)[0].classes
     assert first == pytest.approx(1 / (1 + np.exp(-wanted.reshape(-1)[777] / 255)), abs=2e-3)
+
+
+def preparing(size=24, resize=32, **options):
+    """A network behind a resize to `resize` px whose middle `size` px are kept."""
+    options = {"crop_to_aspect_ratio": True, "antialias": True} | options
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Resizing(resize, resize, **options)(inputs, training=False)
+    before = round((resize - size) / 2)
+    x = keras.layers.Cropping2D(((before, resize - size - before),) * 2)(x)
+    x = keras.layers.Rescaling(1 / 255)(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(x))
+    return keras.Model(inputs, keras.layers.Dense(3, "softmax", name="head")(x), name="preparing")
+
+
+def test_a_copy_with_a_new_head_does_not_prepare_prepared_images():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 24, 24, 3), np.uint8)
+    source = preparing()
+    images = tf.data.Dataset.from_tensor_slices((pixels, np.arange(6) % 3)).batch(3)
+    images.class_names, images.steps_per_epoch = RGB, 2
+    copy = with_new_head(source, 3, (24, 24, 3))
+    features = keras.Model(source.layers[2].output, source.layers[-2].output)
+    np.testing.assert_allclose(
+        keras.Model(copy.input, copy.get_layer("head").input).predict(pixels, verbose=0),
+        features.predict(pixels.astype("float32"), verbose=0), atol=1e-5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"crop_to_aspect_ratio": False}, {"interpolation": "nearest"}, {"resize": (32, 40)}],
+    ids=["stretches", "nearest", "not square"],
+)
+def test_an_export_takes_over_only_what_it_can_state(tmp_path, options):
+    model = preparing(**{key: value for key, value in options.items() if key != "resize"})
+    if "resize" in options:
+        inputs = keras.Input((None, None, 3))
+        x = keras.layers.Rescaling(1 / 255)(keras.layers.Resizing(32, 40, crop_to_aspect_ratio=True)(inputs))
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        model = keras.Model(inputs, keras.layers.Dense(3, "softmax")(x))
+    with pytest.raises(ValueError, match="resizes images otherwise than by their short side"):
+        export(model, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_crop_inside_of_a_network_of_one_size_is_not_its_preparation(tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Rescaling(1 / 255)(keras.layers.Cropping2D(4)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, "softmax")(keras.layers.Flatten()(x)))
+    assert find_front(model) is None
+    made = export(model, tmp_path / "m")
+    transform = json.loads((made.path / "assets.extra" / "transform.json").read_text())
+    assert transform["center_crop"] == 32

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import keras
 import tensorflow as tf
 
 from keras_resnet.inference.artifacts import Artifact
 from keras_resnet.inference.encoded import decode_encoded
-from keras_resnet.inference.rebuild import prepared_input
+from keras_resnet.inference.pixels import prepares_images
+from keras_resnet.preprocessing import find_front
 from keras_resnet.transform import USUAL_CROP, USUAL_SIZE
 
 _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}
@@ -58,22 +58,29 @@ def preparation_of(artifact: Artifact) -> Preparation:
     """How the images of `artifact` are prepared, as `predict` does it.
 
     Raises:
-        ValueError: the model's input is no square image of one or three channels.
+        ValueError: the model's input is no square image of one or three channels, or it prepares
+            images in a way that an export cannot state.
     """
-    model = artifact.model
-    _, height, width, channels = shape = prepared_input(model).shape
+    model, front = artifact.model, find_front(artifact.model)
+    _, height, width, channels = shape = (model.inputs[0] if front is None else front.output).shape
+    if front is None and prepares_images(model):
+        raise ValueError(
+            f"{model.name!r} resizes images otherwise than by their short side (crop_to_aspect_ratio=True): "
+            "an export cannot take that over. Export the network behind its Resizing layer."
+        )
     if height != width or channels not in (1, 3):
         raise ValueError(
             f"{model.name!r} takes {shape[1:]}; an export takes square images of 1 or 3 channels."
         )
-    first = model.layers[1]
-    if isinstance(first, keras.layers.Resizing):
+    options = artifact.options
+    if front is not None:
         # Half a pixel more, so that rounding down gives the layer's size again.
-        fraction = 1.0 if first.height == height else height / (first.height + 0.5)
-        options = {"crop_fraction": fraction, "interpolation": first.interpolation}
-        options["antialias"] = first.antialias
-    else:
-        options = artifact.options
+        fraction = 1.0 if front.resize == front.size else front.size / (front.resize + 0.5)
+        options = {
+            "crop_fraction": fraction,
+            "interpolation": front.interpolation,
+            "antialias": front.antialias,
+        }
     size = height or artifact.geometry.size or USUAL_SIZE
     resize = math.floor(size / (options["crop_fraction"] or USUAL_CROP))
     return Preparation(size, resize, options["interpolation"], channels, options | {"image_size": size})

@@ -14,6 +14,7 @@ from keras_resnet.copying import copy_layer, copy_model, is_stock, parts_of
 from keras_resnet.graphs import deep_graphs, functional_model
 from keras_resnet.layers import StandardizedConv2D
 from keras_resnet.output_kind import output_kind
+from keras_resnet.preprocessing import find_front
 from keras_resnet.tails import units
 
 
@@ -43,12 +44,8 @@ def rebuild(model: keras.Model, outputs: str | None = None) -> keras.Model:
 
 def prepared_input(model: keras.Model):
     """The Keras tensor of the prepared pixels: the model's input, behind a resize and crop if it has them."""
-    x = model.inputs[0]
-    for layer in model.layers[1:3]:
-        if not isinstance(layer, keras.layers.Resizing | keras.layers.Cropping2D):
-            break
-        x = layer.output
-    return x
+    front = find_front(model)
+    return model.inputs[0] if front is None else front.output
 
 
 def from_prepared(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:

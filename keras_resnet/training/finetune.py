@@ -16,11 +16,13 @@ from keras_resnet.graphs import functional_model
 from keras_resnet.inference.forward import check_one_device
 from keras_resnet.inference.pixels import check_range, check_takes_pixels
 from keras_resnet.metadata import attach_metadata
+from keras_resnet.preprocessing import find_front
 from keras_resnet.printing import show
 from keras_resnet.report.examine import examine
 from keras_resnet.report.write import report_run
 from keras_resnet.training import runs
 from keras_resnet.training.callbacks import check_callbacks, save_as
+from keras_resnet.training.datasets import held_out_crop
 from keras_resnet.training.freezing import freeze, parts, recalibrate_bn, stage_of, unfreeze
 from keras_resnet.training.guards import FiniteLoss, checked_fit
 from keras_resnet.training.losses import Accuracy, softmax_cross_entropy
@@ -105,8 +107,7 @@ def finetune(
     _check_pixels(model, train, validation)
     names, steps = _class_names(train, validation), train.steps_per_epoch
     network = with_new_head(model, len(names), tuple(train.element_spec[0].shape[1:]), head)
-    seen = train if validation is None else validation
-    geometry = Geometry(crop_fraction=getattr(seen, "crop_fraction", None))
+    geometry = Geometry(crop_fraction=getattr(validation, "crop_fraction", None))
     attach_metadata(network, class_names=names, geometry=geometry)
     if not norms:
         recalibrate_bn(network, train, min(steps, CALIBRATION_STEPS))
@@ -160,10 +161,15 @@ def finetune_run(
     if tensorboard:
         check_tensorboard()
     where = {"data_dir": data_dir, "download": download, "layout": layout}
-    where["image_size"] = image_size or model.input_shape[1]
+    front = find_front(model)
+    where["image_size"] = image_size or (model.input_shape[1] if front is None else front.size)
     validation = make_dataset(data, validation_split, training=False, batch_size=256, **where)
     size, channels = validation.element_spec[0].shape[2:]
     recipe = RECIPES[choose_recipe(data, size)]
+    if (crop_fraction := held_out_crop(recipe)) is not None and validation.crop_fraction is None:
+        validation = make_dataset(
+            data, validation_split, training=False, batch_size=256, crop_fraction=crop_fraction, **where
+        )
     augmentation = {key: getattr(recipe, key) for key in ("crop", "crop_padding", "flip")}
     train = make_dataset(
         data, train_split, training=True, batch_size=batch_size, seed=seed, **augmentation, **where

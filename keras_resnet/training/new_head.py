@@ -9,6 +9,7 @@ from keras_resnet.data.errors import DataError
 from keras_resnet.graphs import functional_model
 from keras_resnet.heads import find_head
 from keras_resnet.kernels import accelerate
+from keras_resnet.preprocessing import find_front
 
 
 def with_new_head(
@@ -34,7 +35,10 @@ def with_new_head(
         return layer(*tensors, **options)
 
     old = find_head(model, head)
-    features = functional_model(model.input, model.output if old is None else old.features)
+    front = find_front(model)
+    # The images of a dataset are resized and cropped: a model that does so itself would do it twice.
+    start = model.input if front is None else front.output
+    features = functional_model(start, model.output if old is None else old.features)
     _check_names(model, features, old)
     print(
         f"{model.name}: a head of {num_classes} classes "
