@@ -341,3 +341,13 @@ def test_a_crop_inside_of_a_network_of_one_size_is_not_its_preparation(tmp_path)
     made = export(model, tmp_path / "m")
     transform = json.loads((made.path / "assets.extra" / "transform.json").read_text())
     assert transform["center_crop"] == 32
+
+
+def test_a_sequential_that_was_never_called_passes_every_door(tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 3)), *color_model().layers[1:]])
+    folder = write(tmp_path / "d", COLORS)
+    attach_metadata(model, class_names=RGB)
+    assert evaluate(model, folder, "all").top1 == 1
+    assert {p.classes[0][0] for p in predict(model, str(folder / "red"))} == {"red"}
+    assert export(model, tmp_path / "m", calibration=folder).comparison.top1 == (1, 1)
+    with_new_head(model, 2, (8, 8, 3))

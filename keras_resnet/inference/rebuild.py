@@ -15,7 +15,7 @@ from keras_resnet.graphs import deep_graphs, functional_model
 from keras_resnet.layers import StandardizedConv2D
 from keras_resnet.output_kind import output_kind
 from keras_resnet.preprocessing import find_front
-from keras_resnet.tails import units
+from keras_resnet.tails import output_of, units
 
 
 def rebuild(model: keras.Model, outputs: str | None = None) -> keras.Model:
@@ -37,7 +37,7 @@ def rebuild(model: keras.Model, outputs: str | None = None) -> keras.Model:
     """
     with deep_graphs():
         # Not of the model itself: Keras would note the new input in the layers of its owner.
-        clone = copy_model(functional_model(model.input, model.output, name=model.name), _for_export)
+        clone = copy_model(functional_model(model.inputs[0], output_of(model), name=model.name), _for_export)
         clone = functional_model(prepared_input(clone), clone.output, name=model.name)
     return _with_probabilities(clone, output_kind(model, outputs))
 
@@ -55,7 +55,7 @@ def from_prepared(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     and Keras 3.15 adds a number for each image, ``(n, 1, 1, 1)``, as a bias to features of n channels.
     """
     start = prepared_input(model)
-    run = model if start is model.inputs[0] else AsItIs(keras.Function(start, model.output))
+    run = model if start is model.inputs[0] else AsItIs(keras.Function(start, output_of(model)))
     spec = tf.TensorSpec(start.shape, start.dtype)
     step = tf.function(lambda pixels: run(pixels, training=False), [spec])
     return lambda pixels: np.asarray(step(tf.cast(pixels, spec.dtype)))

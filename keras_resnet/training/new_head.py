@@ -10,6 +10,7 @@ from keras_resnet.graphs import functional_model
 from keras_resnet.heads import find_head
 from keras_resnet.kernels import accelerate
 from keras_resnet.preprocessing import find_front
+from keras_resnet.tails import output_of
 
 
 def with_new_head(
@@ -37,8 +38,8 @@ def with_new_head(
     old = find_head(model, head)
     front = find_front(model)
     # The images of a dataset are resized and cropped: a model that does so itself would do it twice.
-    start = model.input if front is None else front.output
-    features = functional_model(start, model.output if old is None else old.features)
+    start = model.inputs[0] if front is None else front.output
+    features = functional_model(start, output_of(model) if old is None else old.features)
     _check_names(model, features, old)
     print(
         f"{model.name}: a head of {num_classes} classes "
