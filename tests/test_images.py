@@ -128,6 +128,15 @@ def test_parts_are_resized_as_the_whole_is(size, interpolation):
     assert difference.mean() < 0.1
 
 
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_large_images_are_resized_strip_by_strip_to_the_same_pixels(interpolation, channels, monkeypatch):
+    pixels = np.asarray(smooth(130, 90))[..., :channels]
+    expected = images.resize_and_crop(pixels, 32, 0.875, interpolation)
+    monkeypatch.setattr(images, "_STRIP", 130 * 7)
+    np.testing.assert_array_equal(images.resize_and_crop(pixels, 32, 0.875, interpolation), expected)
+
+
 def test_png_named_jpeg(save_image):
     path = save_image("image.png")
     expected = read_image(path)

@@ -14,6 +14,8 @@ from keras_resnet.transform import crop_fraction_for
 
 # Pixels of a resized image beyond which only its middle is computed.
 _MAX_RESIZED = 2**24
+# Pixels of an image that Pillow, which takes four bytes for each, resizes at a time.
+_STRIP = 2**22
 # An image is reduced by whole factors to no less than this many times the size that is wanted: to
 # once the size, photographs differ by up to 2 grey levels from those resized at once (mean of
 # 672 x 672 to 3,000 x 3,000 pixels, to 224), to twice by up to 0.8, to three times by 0.4.
@@ -125,16 +127,23 @@ def resize_part(pixels: np.ndarray, size: int, box, part) -> np.ndarray:
 
 def resize_box(pixels: np.ndarray, size: int, box, interpolation: str) -> np.ndarray:
     """The box ``(left, top, right, bottom)`` as ``(size, size, channels)``, by Pillow, antialiased."""
-    return _by_bands(pixels, lambda image: _across_then_down(image, (size, size), box, interpolation))
+    return _across_then_down(pixels, (size, size), box, interpolation)
 
 
-def _across_then_down(image, extents, box, interpolation):
+def _across_then_down(pixels, extents, box, interpolation):
     # Pillow resizes across first, but from version 13 on sometimes down, which makes up to 10
-    # grey levels of difference (bicubic): two calls keep the order of all versions.
+    # grey levels of difference (bicubic): two calls keep the order of all versions. Rows are
+    # independent in the first: of a large image, Pillow has a strip of them at a time.
     method = Image.Resampling[interpolation.upper()]
     left, top, right, bottom = box
-    image = image.resize((extents[0], image.height), method, (left, 0, right, image.height))
-    return image.resize(extents, method, (0, top, extents[0], bottom))
+    step = max(1, _STRIP // pixels.shape[1])
+
+    def across(image):
+        return image.resize((extents[0], image.height), method, (left, 0, right, image.height))
+
+    strips = [_by_bands(pixels[row : row + step], across) for row in range(0, len(pixels), step)]
+    narrow = strips[0] if len(strips) == 1 else np.concatenate(strips)
+    return _by_bands(narrow, lambda image: image.resize(extents, method, (0, top, extents[0], bottom)))
 
 
 def resize_and_crop(
@@ -165,9 +174,8 @@ def resize_and_crop(
         return resize_box(cut(pixels, part), size, within(box, part), interpolation)
     extents = _resized(width, height, size, crop_fraction)
     corner = np.round((extents - size) / 2).astype(int)
-    kept = (*corner.tolist(), *(corner + size).tolist())
-    extents, whole = tuple(extents.tolist()), (0, 0, width, height)
-    return _by_bands(pixels, lambda image: _across_then_down(image, extents, whole, interpolation).crop(kept))
+    resized = _across_then_down(pixels, tuple(extents.tolist()), (0, 0, width, height), interpolation)
+    return cut(resized, (*corner.tolist(), size, size))
 
 
 def _resize_box_sharply(pixels, size, box, interpolation):
