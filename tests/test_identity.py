@@ -34,10 +34,10 @@ from keras_resnet.weights.records import get_record, list_records
 
 
 def distinct():
-    """One variant for each architecture that is told apart in a network of two stages."""
+    """One variant for each combination of what names and shapes do not say."""
     found = {}
     for name, row in VARIANTS.items():
-        traits = {**shown_traits_of(row), **hidden_traits_of(row), "blocks": row.block, "stem": row.stem}
+        traits = hidden_traits_of(row) | {"attention": row.attention, "norm": row.norm}
         found.setdefault(str(traits), name)
     return list(found.values())
 

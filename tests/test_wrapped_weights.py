@@ -230,3 +230,14 @@ def test_damage_of_any_kind_is_named(tmp_path, suffix, source, rng):
             refused += 1
             assert f"damaged{suffix}" in str(error)
     assert refused > 10
+
+
+@pytest.mark.parametrize("place, value", [(16, b"\0\0"), (24, b"\xff" * 7), (8, b"\1"), (8, b"\xff" * 8)])
+def test_a_damaged_heap_is_refused_before_hdf5_reads_it(tmp_path, source, place, value):
+    """On an object of index 0 and no size it would run forever."""
+    file = save(source, tmp_path / "a.weights.h5")
+    content = bytearray(file.read_bytes())
+    start = content.index(b"GCOL")
+    content[start + place : start + place + len(value)] = value
+    file.write_bytes(content)
+    assert_refused(tiny(), file, rf"a\.weights\.h5: damaged HDF5 file: the heap at byte {start} is not whole")
