@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 from PIL import Image
 
-from keras_resnet import accelerate, export, fuse, open_model, predict
+from keras_resnet import accelerate, export, fuse, open_export, open_model, predict
 from keras_resnet.copying import copy_layer, copy_model, own_methods
 from keras_resnet.inference.rebuild import from_prepared, rebuild
 from keras_resnet.layers import StandardizedConv2D
@@ -266,6 +266,24 @@ def test_copies_have_no_kernels_of_ours():
     copy = copy_model(model)
     assert "call" not in vars(copy.layers[2])
     np.testing.assert_allclose(outputs_of(copy), outputs_of(model), atol=1e-5)
+
+
+def test_a_resize_behind_a_normalization_stays_in_an_export(tmp_path):
+    """A Sequential model does not count its input among its layers."""
+    model = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            layers.Rescaling(1 / 255),
+            layers.Resizing(6, 6),
+            layers.Flatten(),
+            layers.Dense(4),
+        ]
+    )
+    model.add(layers.Softmax())
+    export(model, tmp_path / "served", images=4)
+    with pytest.warns(UserWarning, match="is a SavedModel"):
+        run = open_export(tmp_path / "served")
+    np.testing.assert_allclose(run(IMAGES), model.predict(IMAGES, verbose=0), atol=1e-5)
 
 
 MERGES = (layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum)
