@@ -144,10 +144,11 @@ def test_train_evaluate_predict(tmp_path, folder):
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0].startswith("resnet20_cifar, 270,810 parameters, on the ")
-    assert lines[1].startswith("epoch 1/1  loss ")
-    assert lines[1].endswith(" img/s")
+    assert lines[1].startswith("1 epoch: learning rate ")
+    assert lines[2].startswith("epoch 1/1  loss ")
+    assert lines[2].endswith(" img/s")
     assert lines[-1].startswith("held-out images: top-1 ")
-    assert len(lines) == 3
+    assert len(lines) == 4
     done = shell("evaluate", tmp_path / "run", "--data", "digits")
     assert done.stdout.strip() == lines[-1].removeprefix("held-out images: ")
     assert done.stderr == ""

@@ -24,7 +24,8 @@ def tell(recipe) -> str:
         "cosine": "falling to 0 along half a cosine",
         "one_cycle": "falling to 0 along half a cosine",
     }[recipe.schedule]
-    return f"{recipe.epochs} epochs: learning rate {first}{recipe.learning_rate:g}{warmup}, {falls}"
+    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
+    return f"{epochs}: learning rate {first}{recipe.learning_rate:g}{warmup}, {falls}"
 
 
 @keras.saving.register_keras_serializable("keras_resnet")
