@@ -142,3 +142,14 @@ def test_what_a_model_declares_costs_nothing_after_it_was_refused(whole):
     packed = written(whole.with_name("packed.keras"), parts(whole), zipfile.ZIP_DEFLATED)
     for one, other in zip(open_model(whole).model.weights, open_model(packed).model.weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("place, value", [(16, b"\0\0"), (24, b"\xff" * 7), (8, b"\xff" * 8)])
+def test_a_damaged_heap_is_refused_before_hdf5_reads_it(whole, tmp_path, place, value):
+    """With the checksum of the archive put right; HDF5 would run forever, or end the process."""
+    contents = parts(whole)
+    weights = bytearray(contents["model.weights.h5"])
+    start = weights.index(b"GCOL") + place
+    weights[start : start + len(value)] = value
+    path = written(tmp_path / "model.keras", contents | {"model.weights.h5": bytes(weights)})
+    refused(path, "damaged HDF5 file: the heap at byte")

@@ -17,6 +17,7 @@ import keras
 from keras_resnet.graphs import deep_graphs
 from keras_resnet.metadata import restore_metadata
 from keras_resnet.printing import show
+from keras_resnet.weights.h5_files import check_heaps
 
 # Bytes of the configuration of a model; ResNet-1001 has 4 MB.
 _LARGEST_CONFIG = 64 << 20
@@ -77,6 +78,7 @@ def _check_archive(path) -> int:
 
 def _stored_bytes(data) -> int:
     """Bytes that the arrays of an HDF5 file declare."""
+    check_heaps(data, _WEIGHTS)
     sizes = []
     with h5py.File(io.BytesIO(data), "r") as file:
         file.visititems(

@@ -128,14 +128,12 @@ def _read(path, name, dtype, where) -> np.ndarray:
     return widened(np.asarray(array), dtype, where)
 
 
-def check_heaps(path: str, source: str) -> None:
-    """Raise `WeightsError` for a damaged heap of texts, on which HDF5 runs for ever or crashes.
+def check_heaps(content: bytes, source: str) -> None:
+    """Raise `WeightsError` for an HDF5 file with a damaged heap of texts: HDF5 hangs or crashes on it.
 
     Its loop over the objects of a "global heap collection" believes their sizes. Only texts of variable
     length, such as the names that Keras gives to its layers, are kept there.
     """
-    with open(path, "rb") as file:
-        content = file.read()
     start = content.find(_HEAP)
     while start >= 0:
         size = int.from_bytes(content[start + 8 : start + 16], "little")

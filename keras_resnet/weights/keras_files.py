@@ -85,7 +85,7 @@ def _layers(config, seen, depth=0):
 def _read(path, source):
     """``(tensors, class of each layer by its name)`` of a file with the weights of a model."""
     walk = _Walk(source)
-    check_heaps(path, source)
+    check_heaps(Path(path).read_bytes(), source)
     try:
         with h5py.File(path, "r") as file:
             walk.model(file, "")
