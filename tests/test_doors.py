@@ -351,3 +351,35 @@ def test_a_sequential_that_was_never_called_passes_every_door(tmp_path):
     assert {p.classes[0][0] for p in predict(model, str(folder / "red"))} == {"red"}
     assert export(model, tmp_path / "m", calibration=folder).comparison.top1 == (1, 1)
     with_new_head(model, 2, (8, 8, 3))
+
+
+def own_dataset(images, names=("a", "b", "c")):
+    labels = np.arange(len(images)) % 3
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+    dataset.class_names = list(names) if names else None
+    return dataset
+
+
+def test_finetune_takes_a_dataset_of_its_users_own():
+    network = kr.build_resnet(
+        ((1, 8),), block="basic", stem="conv3", stem_filters=8, num_classes=5, input_shape=(8, 8, 3),
+        normalization=(0.5, 0.2),
+    )  # fmt: skip
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
+    tuned = finetune(network, own_dataset(images), own_dataset(images), epochs=2)
+    assert metadata_of(tuned).class_names == ("a", "b", "c")
+    for wrong, message in (
+        (own_dataset(images, None), "with the same class_names.*image_dataset_from_directory"),
+        (own_dataset(images).repeat(), "class_names"),
+        (own_dataset(images).unbatch(), r"single images, \(8, 8, 3\): batch it"),
+    ):
+        with pytest.raises(DataError, match=message):
+            finetune(network, wrong, epochs=1)
+
+
+def test_images_of_another_size_are_refused():
+    dataset = own_dataset(np.zeros((12, 9, 9, 3), np.uint8), RGB)
+    with pytest.raises(DataError, match=r"the images are \(9, 9\) pixels.*'color' takes \(8, 8\)"):
+        evaluate(color_model(), dataset)
+    with pytest.raises(DataError, match="single images"):
+        evaluate(color_model(), dataset.unbatch())

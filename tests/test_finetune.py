@@ -175,7 +175,7 @@ def test_patience_needs_a_validation_dataset(datasets):
 def test_data_that_do_not_fit(datasets, rng):
     with pytest.raises(ValueError, match="does not normalise its input"):
         finetune(network(normalization=None), *datasets)
-    with pytest.raises(DataError, match="the same classes"):
+    with pytest.raises(DataError, match="the same class_names"):
         finetune(
             network(), datasets[0], make_dataset("digits", "all", training=False).map(lambda x, y: (x, y))
         )

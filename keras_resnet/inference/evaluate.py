@@ -169,12 +169,26 @@ def check_finite(dataset, what: str) -> None:
         raise DataError(f"{what} has no end; make it with training=False, or take(...) a part of it.")
 
 
+def check_batched(dataset, name: str) -> None:
+    """Raise `DataError` unless a dataset gives batches of images, and labels."""
+    spec = dataset.element_spec
+    images = spec[0] if isinstance(spec, tuple) and spec else spec
+    if getattr(images, "shape", None) is not None and images.shape.rank == 3:
+        raise DataError(f"{name} gives single images, {tuple(images.shape)}: batch it, dataset.batch(32).")
+
+
 def _check_fit(model, data):
     check_finite(data, "the dataset")
+    check_batched(data, "the dataset")
     check_label_spec(data)
-    channels, wanted = data.element_spec[0].shape[-1], model.input_shape[-1]
+    _, *found, channels = data.element_spec[0].shape
+    _, *sides, wanted = model.input_shape
     if channels != wanted:
         raise DataError(f"the images have {channels} channels; {model.name!r} takes {wanted}.")
+    if any(None not in pair and pair[0] != pair[1] for pair in zip(found, sides, strict=True)):
+        raise DataError(
+            f"the images are {tuple(found)} pixels, height and width; {model.name!r} takes {tuple(sides)}."
+        )
     if getattr(data, "prepared", False) and prepares_images(model):
         raise DataError(
             f"the images of this dataset are resized and cropped, which {model.name!r} does itself: "

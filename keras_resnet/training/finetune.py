@@ -9,12 +9,12 @@ import keras
 
 from keras_resnet import arguments
 from keras_resnet.arguments import flag, fraction, real, whole
-from keras_resnet.data.errors import DataError, clear_errors
+from keras_resnet.data.errors import clear_errors
 from keras_resnet.data.labels import checked_labels
 from keras_resnet.data.pipeline import make_dataset
 from keras_resnet.graphs import functional_model
 from keras_resnet.inference.forward import check_one_device
-from keras_resnet.inference.pixels import check_range, check_takes_pixels
+from keras_resnet.inference.pixels import check_takes_pixels
 from keras_resnet.metadata import attach_metadata
 from keras_resnet.preprocessing import find_front
 from keras_resnet.printing import show
@@ -31,6 +31,7 @@ from keras_resnet.training.optimizers import BIASES_AND_NORMS, SGD
 from keras_resnet.training.recipes import RECIPES, choose_recipe
 from keras_resnet.training.schedules import Schedule
 from keras_resnet.training.tensorboard import check_tensorboard, curves_writer
+from keras_resnet.training.tuning_data import check_pixels, common_names, endless
 from keras_resnet.transform import Geometry
 
 # Enough for statistics, whatever the size of the data (arXiv:2105.07576, section 3).
@@ -104,8 +105,9 @@ def finetune(
     patience = _checked_patience(patience, validation)
     callbacks = check_callbacks(callbacks, "finetune")
     check_takes_pixels(model)
-    _check_pixels(model, train, validation)
-    names, steps = _class_names(train, validation), train.steps_per_epoch
+    check_pixels(model, train, validation)
+    names = common_names(train, validation)
+    train, steps = endless(train)
     network = with_new_head(model, len(names), tuple(train.element_spec[0].shape[1:]), head)
     geometry = Geometry(crop_fraction=getattr(validation, "crop_fraction", None))
     attach_metadata(network, class_names=names, geometry=geometry)
@@ -268,24 +270,3 @@ def _checked_patience(patience, validation):
     if patience is not None and validation is None:
         raise ValueError(f"patience={patience!r} needs a validation dataset.")
     return None if patience is None else whole("patience", patience)
-
-
-def _check_pixels(model, *datasets):
-    """The first images of each dataset: pixels on another scale would train a network that sees nothing."""
-    for dataset in filter(None, datasets):
-        images = next(iter(dataset.take(1)), (None,))[0]
-        if images is not None:
-            check_range(images, True, model.name)
-
-
-def _class_names(train, validation):
-    """The classes of both."""
-    names = getattr(train, "class_names", None)
-    if names is None or (validation is not None and names != getattr(validation, "class_names", None)):
-        raise DataError("train and validation must be datasets of make_dataset with the same classes.")
-    if validation is not None and train.element_spec[0].shape[1:] != validation.element_spec[0].shape[1:]:
-        raise DataError(
-            f"train has images of {tuple(train.element_spec[0].shape[1:])}, "
-            f"validation of {tuple(validation.element_spec[0].shape[1:])}."
-        )
-    return names
