@@ -294,7 +294,12 @@ def test_damage_ends_in_an_error_or_a_picture(name):
     "size, crop_fraction, channels", [(8, 0.8, 3), (24, 0.875, 1), (50, 1.0, 3), (32, None, 3)]
 )
 def test_prepared_images_are_those_of_predict(size, crop_fraction, channels, interpolation):
-    options = {"crop_fraction": crop_fraction, "interpolation": interpolation, "image_size": size}
+    options = {
+        "crop_fraction": crop_fraction,
+        "interpolation": interpolation,
+        "antialias": True,
+        "image_size": size,
+    }
     resize = int(size / (crop_fraction or 0.875))
     preparation = Preparation(size, resize, interpolation, channels, options)
     prepare = tf.function(

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,12 +115,12 @@ def test_rows_are_taken_back(tmp_path):
 
 
 def test_threads_drop_what_has_not_begun():
-    done = []
+    done, never = [], threading.Event()
 
     def stopped():
         with threads() as pool:
             for i in range(1000):
-                pool.submit(lambda i=i: (time.sleep(0.01), done.append(i)))
+                pool.submit(lambda i=i: (never.wait(0.2), done.append(i)))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

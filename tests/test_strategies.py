@@ -111,6 +111,7 @@ from PIL import Image
 import keras_resnet as kr
 from keras_resnet.inference.artifacts import Artifact
 from keras_resnet.report.examine import examine
+from keras_resnet.transform import Geometry
 
 folder, rng = sys.argv[1], np.random.default_rng(0)
 x, y = rng.integers(0, 256, (9, 8, 8, 3), np.uint8), np.arange(9) % 4
@@ -135,7 +136,7 @@ def answers(model):
         yield [found.count, found.top1, found.top5, found.loss]
     found = examine(model, batches(4))
     yield [found.evaluation.count, found.calibration.counts.sum(), found.calibration.error]
-    artifact = Artifact(model, tuple("abcd"), {"crop_fraction": 1.0})
+    artifact = Artifact(model, tuple("abcd"), Geometry(crop_fraction=1.0))
     yield [dict(one.classes)[name] for one in kr.predict(artifact, folder, batch_size=4) for name in "abcd"]
     yield kr.gradcam(model, x)
     kr.recalibrate_bn(model, batches(4), 3)
@@ -156,7 +157,7 @@ for name, strategy in {"mirrored": mirrored, "one": tf.distribute.OneDeviceStrat
         print(f"{name}/{built}/{used}", off)
 with mirrored.scope():
     model = network()
-file = kr.export(Artifact(model, tuple("abcd"), {"crop_fraction": 1.0}), f"{folder}/file").path
+file = kr.export(Artifact(model, tuple("abcd"), Geometry(crop_fraction=1.0)), f"{folder}/file").path
 print("export", np.abs(kr.open_export(file)(x) - network().predict(x, verbose=0)).max())
 for refused in (lambda: kr.export(model, f"{folder}/other"), lambda: kr.finetune(model, None)):
     try:
