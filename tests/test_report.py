@@ -41,8 +41,10 @@ def make_run(folder, model, data, epochs=3):
     (folder / "env.json").write_text(json.dumps({"keras": "3", "device": HOSTILE[2]}))
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
     header = "epoch,loss,train_accuracy,test_loss,test_accuracy,learning_rate,seconds,images_per_second"
-    rows = [f"{i},{2 / i},{0.16 * i},{'nan' if i == 1 else 1.5 / i},{0.15 * i},{0.1 / i},50,{100 + i}"
-            for i in range(1, epochs + 1)]  # fmt: skip
+    accuracy = [
+        f"{min(0.2 * i, 1)},{1.5 / i if i > 1 else 'nan'},{min(0.15 * i, 1)}" for i in range(epochs + 1)
+    ]
+    rows = [f"{i},{2 / i},{accuracy[i]},{0.1 / i},50,{100 + i}" for i in range(1, epochs + 1)]
     (folder / "history.csv").write_text("\n".join([header, *rows, ""]))
     if model is not None:
         model.save(folder / "model.keras")
