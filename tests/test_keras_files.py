@@ -153,3 +153,13 @@ def test_a_damaged_heap_is_refused_before_hdf5_reads_it(whole, tmp_path, place, 
     weights[start : start + len(value)] = value
     path = written(tmp_path / "model.keras", contents | {"model.weights.h5": bytes(weights)})
     refused(path, "damaged HDF5 file: the heap at byte")
+
+
+def test_a_convolution_with_lora_opens(tmp_path):
+    """It asks for its weights by TensorFlow's own shape, not by a tuple."""
+    inputs = keras.Input((8, 8, 3))
+    conv = keras.layers.Conv2D(2, 3)
+    model = keras.Model(inputs, keras.layers.Flatten()(conv(inputs)))
+    conv.enable_lora(2)
+    model.save(tmp_path / "model.keras")
+    assert open_model(tmp_path / "model.keras").model.count_params() == model.count_params()

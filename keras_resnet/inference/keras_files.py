@@ -106,8 +106,9 @@ def _at_most(stored: int) -> Iterator[None]:
     def add_weight(layer, shape=None, *arguments, **options):
         nonlocal total
         if threading.get_ident() == thread:
+            # Keras's own layers pass a number, a tuple or TensorFlow's shape.
             shape = () if shape is None else shape
-            total += 4 * math.prod(shape if isinstance(shape, tuple | list) else (shape,))
+            total += 4 * math.prod((shape,) if isinstance(shape, int) else tuple(shape))
             if total > limit:
                 raise ValueError(
                     f"the weights up to the layer {layer.name!r} would have {total:,} bytes; the file holds "
