@@ -60,9 +60,7 @@ def test_parts_of_what_is_held_out():
 
 @pytest.mark.parametrize("share, batch_size", [((0, 3), 64), ((2, 2), 64), ((-1, 2), 64)])
 def test_parts_that_cannot_be(share, batch_size):
-    with pytest.raises(
-        DataError, match="share=.*must divide batch_size=64|part=-1 must be a whole number of at least 0"
-    ):
+    with pytest.raises(DataError, match="share=.*must divide batch_size=64"):
         make_dataset("digits", batch_size=batch_size, share=share)
 
 

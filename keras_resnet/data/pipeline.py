@@ -264,7 +264,8 @@ _KINDS = {
     "color_jitter": partial(arguments.real, least=0),
     "erase": arguments.probability,
     "repeats": arguments.whole,
-    "part": partial(arguments.whole, least=0),
+    # Its range depends on the number of parts: `_check_share` names both.
+    "part": partial(arguments.whole, least=-arguments.LARGEST),
     "parts": arguments.whole,
     "crop_fraction": _or_none(arguments.fraction),
     "interpolation": partial(arguments.choice, allowed=INTERPOLATIONS),
